@@ -1,0 +1,41 @@
+"""Equivariant layers on the square lattice. Feature maps are plain tensors; types sit on the modules."""
+
+from eqgan.nn.action import act
+from eqgan.nn.conv import GroupConv2d, LiftingConv2d
+from eqgan.nn.geometry import output_size
+from eqgan.nn.norm import ConditionalFieldBatchNorm2d, FieldBatchNorm2d
+from eqgan.nn.pooling import (
+    AvgPool2d,
+    CosetPool,
+    GlobalPool2d,
+    GroupPool,
+    MaxPool2d,
+    Restrict,
+    SubgroupPool,
+    Upsample2d,
+)
+from eqgan.nn.sequential import FieldSequential
+from eqgan.nn.spectral import OperatorNorm, SpectralKind, SpectralLinear, SpectralNorm, linear
+
+__all__ = [
+    "AvgPool2d",
+    "ConditionalFieldBatchNorm2d",
+    "CosetPool",
+    "FieldBatchNorm2d",
+    "FieldSequential",
+    "GlobalPool2d",
+    "GroupConv2d",
+    "GroupPool",
+    "LiftingConv2d",
+    "MaxPool2d",
+    "OperatorNorm",
+    "Restrict",
+    "SpectralKind",
+    "SpectralLinear",
+    "SpectralNorm",
+    "SubgroupPool",
+    "Upsample2d",
+    "act",
+    "linear",
+    "output_size",
+]

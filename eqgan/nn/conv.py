@@ -1,0 +1,221 @@
+"""Group convolution: a gather of the base filter, then one ordinary convolution."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from eqgan.groups import FieldType, intertwiner_index
+from eqgan.nn.geometry import output_size
+from eqgan.nn.spectral import SPECTRAL_KINDS, OperatorNorm, SpectralKind, SpectralNorm
+
+
+class GroupConv2d(nn.Module):
+    """Equivariant convolution between fields of any two permutation types on the square lattice.
+
+    For regular fields, with y over the window and t over the group,
+
+        out[s](x) = sum_y sum_t w[s^-1 t](s^-1 (y - x)) in[t](y);
+
+    in general the bank is constant on the orbits of G on (out fiber x in fiber x window), which is the full
+    space of equivariant filters. Only one weight an orbit is stored.
+
+    Args:
+        in_type, out_type: field types of one plane group.
+        kernel_size: side of the window, odd or even.
+        stride, padding: as in ``nn.Conv2d``; a stride that would drop rows is refused (``nn.geometry``).
+            ``padding="same"`` keeps the size, for odd kernels.
+        bias: one number a field.
+        spectral: ``"filter"`` divides by the norm of the stored filter, ``"bank"`` by that of the expanded
+            bank as a matrix, ``"operator"`` by that of the convolution on ``input_size`` maps; None divides
+            by nothing.
+        input_size: side of the maps, needed by ``"operator"``; when given, exactness is checked at once.
+        gain: standard deviation of an output value when the inputs are independent with variance one.
+
+    Shape:
+        (batch, in_type.channels, height, width) to (batch, out_type.channels, height', width').
+
+    Raises:
+        ValueError: for types of different groups, or a size that breaks the symmetry.
+
+    References:
+        Cohen & Welling, arXiv:1602.07576, equations 10 and 11; Cohen et al., arXiv:1811.02017 for other types.
+
+    Example:
+        >>> from eqgan.groups import P4, regular
+        >>> GroupConv2d(regular(P4, 2), regular(P4, 5), kernel_size=3)
+        GroupConv2d(2 x p4 regular -> 5 x p4 regular, kernel_size=3, stride=1, padding=0)
+    """
+
+    index: Tensor
+
+    def __init__(
+        self,
+        in_type: FieldType,
+        out_type: FieldType,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int | str = 0,
+        bias: bool = True,
+        spectral: SpectralKind | None = None,
+        input_size: int | None = None,
+        gain: float = 1.0,
+    ) -> None:
+        super().__init__()
+        _check_arguments(in_type, out_type, kernel_size, stride, padding, spectral)
+        self.in_type, self.out_type = in_type, out_type
+        self.kernel_size, self.stride = kernel_size, stride
+        self.padding = kernel_size // 2 if isinstance(padding, str) else padding
+        self.spectral = spectral
+        table, self.orbits = intertwiner_index(out_type.representation, in_type.representation, kernel_size)
+        self.register_buffer("index", self._gather_table(torch.tensor(table)), persistent=False)
+        self.weight = nn.Parameter(torch.empty(out_type.multiplicity, in_type.multiplicity, self.orbits))
+        self.bias = nn.Parameter(torch.empty(out_type.multiplicity)) if bias else None
+        self.gain = gain
+        self.reset_parameters()
+        self.norm = self._make_norm(input_size)
+        self._cache: tuple[tuple[Tensor, ...], Tensor] | None = None
+        if input_size is not None:
+            self.output_size(input_size)
+
+    def _gather_table(self, table: Tensor) -> Tensor:
+        """Position in the flattened weight of each entry of the flattened bank."""
+        n_out, n_in = self.out_type.multiplicity, self.in_type.multiplicity
+        pair = torch.arange(n_out * n_in).view(n_out, 1, n_in, 1, 1) * self.orbits
+        return (pair + table[None, :, None]).flatten()
+
+    def _make_norm(self, input_size: int | None) -> SpectralNorm | OperatorNorm | None:
+        norm: SpectralNorm | OperatorNorm
+        if self.spectral is None:
+            return None
+        with torch.no_grad():
+            if self.spectral == "operator":
+                if input_size is None:
+                    raise ValueError("spectral='operator' is the norm on maps of one size: give input_size")
+                shape = (self.in_type.channels, input_size, input_size)
+                norm = OperatorNorm(shape, self.stride, self.padding)
+                norm.iterate(self.expand(self.weight), 15)
+                return norm
+            matrix = self._matrix(self.weight)
+            norm = SpectralNorm(*matrix.shape)
+            norm.iterate(matrix, 15)
+            return norm
+
+    def _matrix(self, weight: Tensor) -> Tensor:
+        return (weight if self.spectral == "filter" else self.expand(weight)).flatten(1)
+
+    def reset_parameters(self) -> None:
+        """Normal weights that give the *bank* (not the base filter) the stated gain; zero bias."""
+        fan_in = self.in_type.channels * self.kernel_size**2
+        nn.init.normal_(self.weight, std=self.gain * fan_in**-0.5)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def output_size(self, size: int) -> int:
+        """Side of the output for maps of this side.
+
+        Raises:
+            ValueError: if the stride would break the symmetry.
+        """
+        group = self.in_type.group
+        return output_size(size, self.kernel_size, self.stride, self.padding, group, type(self).__name__)
+
+    def expand(self, weight: Tensor) -> Tensor:
+        """The bank, (out channels, in channels, kernel_size, kernel_size), of a base filter."""
+        shape = (self.out_type.channels, self.in_type.channels, self.kernel_size, self.kernel_size)
+        if self.in_type.group.order == 1:
+            return weight.view(shape)
+        return weight.flatten().index_select(0, self.index).view(shape)
+
+    def filter_bank(self) -> Tensor:
+        """The bank the convolution uses, normalised; kept in eval until anything it depends on changes."""
+        if self.training or torch.compiler.is_compiling() or not self._may_cache():
+            return self._normalised_bank()
+        sources = (self.weight, *self.buffers())
+        if self._cache is None or not _same(self._cache[0], sources):
+            with torch.no_grad(), torch.inference_mode(False):
+                bank = self._normalised_bank().clone()
+                self._cache = (tuple(s.detach().clone() for s in sources), bank)
+        return self._cache[1]
+
+    def _may_cache(self) -> bool:
+        # On a GPU comparing values would wait for the device, and the gather is one small kernel there.
+        return self.weight.device.type == "cpu" and not (
+            torch.is_grad_enabled() and self.weight.requires_grad
+        )
+
+    def _normalised_bank(self) -> Tensor:
+        bank = self.expand(self.weight)
+        if self.norm is None:
+            return bank
+        if self.spectral == "operator":
+            return bank / self.norm(bank)
+        return bank / self.norm((self.weight if self.spectral == "filter" else bank).flatten(1))
+
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch out_channels height2 width2"]:
+        if x.shape[1] != self.in_type.channels:
+            raise ValueError(
+                f"{type(self).__name__} expected {self.in_type.channels} channels ({self.in_type}), "
+                f"got {x.shape[1]}"
+            )
+        if self.stride > 1:
+            self.output_size(x.shape[2]), self.output_size(x.shape[3])
+        bias = self.bias
+        if bias is not None and self.out_type.dim > 1:
+            bias = bias.repeat_interleave(self.out_type.dim)
+        return F.conv2d(x, self.filter_bank(), bias, self.stride, self.padding)
+
+    def train(self, mode: bool = True) -> "GroupConv2d":
+        self._cache = None
+        return super().train(mode)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cache": None}
+
+    def extra_repr(self) -> str:
+        text = f"{self.in_type} -> {self.out_type}, kernel_size={self.kernel_size}, "
+        text += f"stride={self.stride}, padding={self.padding}"
+        return text if self.spectral is None else f"{text}, spectral={self.spectral!r}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.extra_repr()})"
+
+
+class LiftingConv2d(GroupConv2d):
+    """Group convolution whose input is scalar, an image: lifts it to the group.
+
+    Raises:
+        ValueError: if ``in_type`` is not scalar.
+    """
+
+    def __init__(self, in_type: FieldType, out_type: FieldType, kernel_size: int, **options: Any) -> None:
+        if not in_type.representation.is_trivial:
+            raise ValueError(f"LiftingConv2d expected scalar input fields, got {in_type}; use GroupConv2d")
+        super().__init__(in_type, out_type, kernel_size, **options)
+
+
+def _same(kept: tuple[Tensor, ...], now: tuple[Tensor, ...]) -> bool:
+    # By value, not by version counter: writes through .data leave the counter as it was.
+    return all(k.dtype == n.dtype and k.device == n.device and torch.equal(k, n) for k, n in zip(kept, now))
+
+
+def _check_arguments(
+    in_type: FieldType, out_type: FieldType, kernel_size: int, stride: int, padding: Any, spectral: Any
+) -> None:
+    if in_type.group != out_type.group:
+        raise ValueError(
+            f"expected one group, got {in_type} in and {out_type} out; use Restrict to change it"
+        )
+    if kernel_size < 1 or stride < 1:
+        raise ValueError(f"expected kernel_size and stride of at least 1, got {kernel_size} and {stride}")
+    if isinstance(padding, str) and (padding != "same" or kernel_size % 2 == 0 or stride != 1):
+        raise ValueError(
+            "padding='same' needs an odd kernel and stride 1; "
+            f"got padding={padding!r}, kernel_size={kernel_size}, stride={stride}. Use a number instead."
+        )
+    if spectral is not None and spectral not in SPECTRAL_KINDS:
+        raise ValueError(f"expected spectral in {SPECTRAL_KINDS} or None, got {spectral!r}")

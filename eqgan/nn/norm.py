@@ -1,0 +1,62 @@
+"""Batch normalisation whose statistics and affine are shared over the fiber."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from eqgan.groups import FieldType
+from eqgan.nn.spectral import linear
+
+
+class FieldBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm with one mean, variance, scale and shift a *field*: the values of a fiber share them.
+
+    Args:
+        in_type: type of the maps.
+        momentum: weight of the new batch, PyTorch's convention (Keras's 0.1 is 0.9 here).
+    """
+
+    def __init__(
+        self, in_type: FieldType, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True
+    ) -> None:
+        super().__init__(in_type.multiplicity, eps, momentum, affine)
+        self.in_type = self.out_type = in_type
+
+    def forward(
+        self, input: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
+        # a fiber stacked along the height is one tall map of its field
+        tall = input.reshape(len(input), self.in_type.multiplicity, -1, input.shape[3])
+        return super().forward(tall).reshape(input.shape)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_type}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"
+
+
+class ConditionalFieldBatchNorm2d(nn.Module):
+    """Field batch norm whose scale and shift come from a condition: (1 + gamma(c)) x + beta(c), one a field.
+
+    Args:
+        in_type: type of the maps.
+        condition: length of the condition vector.
+        spectral: divide the two dense layers by their norm.
+
+    References:
+        Dey et al., arXiv:2005.01683, section 3.2.
+    """
+
+    def __init__(
+        self, in_type: FieldType, condition: int, spectral: bool = False, momentum: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.in_type = self.out_type = in_type
+        self.norm = FieldBatchNorm2d(in_type, momentum=momentum, affine=False)
+        self.gamma = linear(condition, in_type.multiplicity, spectral)
+        self.beta = linear(condition, in_type.multiplicity, spectral)
+
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"], condition: Float[Tensor, "batch condition"]
+    ) -> Float[Tensor, "batch channels height width"]:
+        repeats = self.in_type.dim
+        gamma = self.gamma(condition).repeat_interleave(repeats, 1)[:, :, None, None]
+        beta = self.beta(condition).repeat_interleave(repeats, 1)[:, :, None, None]
+        return (1 + gamma) * self.norm(x) + beta

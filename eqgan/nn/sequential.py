@@ -1,0 +1,34 @@
+"""A chain of layers whose field types are checked when it is built."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class FieldSequential(nn.Sequential):
+    """``nn.Sequential`` that refuses layers whose ``in_type`` is not the ``out_type`` before them.
+
+    Layers without types (pointwise nonlinearities, dropout) leave the type as it is.
+
+    Raises:
+        ValueError: naming the two layers and their types.
+    """
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__(*layers)
+        self.in_type = self.out_type = None
+        for position, layer in enumerate(layers):
+            in_type = getattr(layer, "in_type", None)
+            if in_type is None:
+                continue
+            if self.out_type is not None and in_type != self.out_type:
+                raise ValueError(
+                    f"layer {position} ({type(layer).__name__}) expects {in_type}, "
+                    f"but the layers before it give {self.out_type}"
+                )
+            self.in_type = self.in_type or in_type
+            self.out_type = getattr(layer, "out_type", in_type)
+
+    def forward(self, input: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+        for layer in self:
+            input = layer(input)
+        return input
