@@ -41,7 +41,7 @@ class GroupConv2d(nn.Module):
         ValueError: for types of different groups, or a size that breaks the symmetry.
 
     References:
-        Cohen & Welling, arXiv:1602.07576, equations 10 and 11; Cohen et al., arXiv:1811.02017 for other types.
+        Cohen & Welling, arXiv:1602.07576, equations 10 and 11; other types: Cohen et al., arXiv:1811.02017.
 
     Example:
         >>> from eqgan.groups import P4, regular
@@ -164,7 +164,7 @@ class GroupConv2d(nn.Module):
             )
         if self.stride > 1:
             self.output_size(x.shape[2]), self.output_size(x.shape[3])
-        bias = self.bias
+        bias: Tensor | None = self.bias
         if bias is not None and self.out_type.dim > 1:
             bias = bias.repeat_interleave(self.out_type.dim)
         return F.conv2d(x, self.filter_bank(), bias, self.stride, self.padding)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_input
 
 SpectralKind = Literal["filter", "bank", "operator"]
 SPECTRAL_KINDS = ("filter", "bank", "operator")
@@ -68,7 +69,7 @@ class OperatorNorm(nn.Module):
     def iterate(self, bank: Tensor, steps: int) -> None:
         for _ in range(steps):
             out = self._apply_bank(bank)
-            back = torch.nn.grad.conv2d_input(self.v.shape, bank, out, self.stride, self.padding)
+            back = conv2d_input(self.v.shape, bank, out, self.stride, self.padding)
             self.v.copy_(back / back.norm().clamp_min(1e-12))
 
     def forward(self, bank: Float[Tensor, "out_channels in_channels k k"]) -> Float[Tensor, ""]:
