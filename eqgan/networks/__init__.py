@@ -1,0 +1,27 @@
+"""Generators, discriminators, bodies and feature networks: plain modules, no losses, no data."""
+
+from eqgan.networks.bodies import ConvBody, P4CNNBody
+from eqgan.networks.budget import Budget, Match, budget, fields_for
+from eqgan.networks.discriminators import (
+    ConvDiscriminator,
+    Discriminator,
+    MLPDiscriminator,
+    P4CNNDiscriminator,
+)
+from eqgan.networks.generators import ConvGenerator, Generator, VanillaGenerator
+
+__all__ = [
+    "Budget",
+    "ConvBody",
+    "ConvDiscriminator",
+    "ConvGenerator",
+    "Discriminator",
+    "Generator",
+    "MLPDiscriminator",
+    "Match",
+    "P4CNNBody",
+    "P4CNNDiscriminator",
+    "VanillaGenerator",
+    "budget",
+    "fields_for",
+]

@@ -1,0 +1,170 @@
+"""Convolutional bodies over any plane group: from an image to pooled, invariant features.
+
+One set of bodies serves discriminators, classifiers and feature networks.
+"""
+
+import math
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from eqgan.groups import FieldType, PlaneGroup, regular, scalar
+from eqgan.networks.budget import Match, fields_for
+from eqgan.nn import (
+    AvgPool2d,
+    FieldBatchNorm2d,
+    FieldSequential,
+    GlobalPool2d,
+    GroupConv2d,
+    GroupPool,
+    LiftingConv2d,
+    MaxPool2d,
+    SpectralKind,
+)
+from eqgan.nn.pooling import PoolMode
+
+
+def square_side(image_shape: tuple[int, int, int], group: PlaneGroup, what: str) -> int:
+    """The side of a square image.
+
+    Raises:
+        ValueError: if the image is not square, or the group does not live on the square lattice.
+    """
+    _, height, width = image_shape
+    if height != width:
+        raise ValueError(f"{what} expected square images, got {height}x{width}; resize them (--size)")
+    if group.lattice != "square":
+        raise ValueError(f"{what} works on square pixels, which {group} does not map to themselves")
+    return height
+
+
+class ConvBody(nn.Module):
+    """Up to three blocks [3x3 convolution, LeakyReLU, average pool 2], then the pools over fiber and space.
+
+    The third pool of Dey et al. takes 7 to 3 and drops a row, which breaks the symmetry; here a block pools
+    only while the side is even, and an image that cannot be halved once is refused.
+
+    Args:
+        image_shape: (channels, side, side).
+        group: plane group of the square lattice.
+        width: Z2-equivalent width of the first block; the others have 2 and 4 times as many.
+        match: what stays equal between groups (``budget.fields_for``).
+        spectral: kind of spectral norm, or None.
+        pool: over the fiber, ``"max"`` or ``"mean"``.
+
+    References:
+        Dey et al., arXiv:2005.01683, appendix (Rotated MNIST).
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        group: PlaneGroup,
+        width: int = 32,
+        match: Match = "parameters",
+        spectral: SpectralKind | None = "bank",
+        pool: PoolMode = "max",
+        kernel_size: int = 3,
+    ) -> None:
+        super().__init__()
+        side = square_side(image_shape, group, "ConvBody")
+        if side % 2 or side < 4:
+            raise ValueError(
+                f"size {side}: the pooling of the conv body halves an even side of at least 4, dropping no "
+                f"row. Use --size {side + side % 2 if side >= 4 else 4}, or --disc-arch mlp."
+            )
+        gain = nn.init.calculate_gain("leaky_relu", 0.2)
+        layers: list[nn.Module] = []
+        current = scalar(group, image_shape[0])
+        for factor in (1, 2, 4):
+            following = regular(group, fields_for(factor * width, group, match))
+            conv = LiftingConv2d if factor == 1 else GroupConv2d
+            layers += [
+                conv(
+                    current,
+                    following,
+                    kernel_size,
+                    padding="same",
+                    spectral=spectral,
+                    input_size=side,
+                    gain=gain,
+                ),
+                nn.LeakyReLU(0.2),
+            ]
+            if side % 2 == 0 and side >= 4:
+                layers.append(AvgPool2d(following, 2))
+                side //= 2
+            current = following
+        self.maps = FieldSequential(*layers, GroupPool(current, pool))
+        self.over_space = GlobalPool2d("mean")
+        self.features = current.multiplicity
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch features"]:
+        return self.over_space(self.maps(x))
+
+
+class P4CNNBody(nn.Module):
+    """The seven-layer network of Cohen & Welling with any plane group: six valid 3x3 convolutions, a max pool
+    after the second, and a top convolution as large as what is left (28-26-24-[pool]-12-10-8-6-4-[4x4]-1).
+
+    Args:
+        image_shape: (channels, side, side); the side must be even and at least 22.
+        group: plane group of the square lattice.
+        width: Z2-equivalent width of every layer (20 in the paper).
+        match: what stays equal between groups; 20 under p4 with ``"parameters"`` gives the paper's 10 fields.
+        top_width: Z2-equivalent width of the top layer; default ``width``.
+        spectral: kind of spectral norm, or None.
+        batch_norm: batch norm per field after each layer but the top, as in the paper.
+        pool: over the fiber.
+        slope: negative slope of the rectifier; 0 is the paper's ReLU.
+
+    References:
+        Cohen & Welling, arXiv:1602.07576, section 8.1.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        group: PlaneGroup,
+        width: int = 20,
+        match: Match = "parameters",
+        top_width: int | None = None,
+        spectral: SpectralKind | None = None,
+        batch_norm: bool = True,
+        pool: PoolMode = "max",
+        slope: float = 0.0,
+    ) -> None:
+        super().__init__()
+        side = square_side(image_shape, group, "P4CNNBody")
+        left = (side - 4) // 2 - 8
+        if side % 2 or left < 1:
+            raise ValueError(
+                f"size {side}: the P4CNN body pools {side - 4} sites by 2, then takes off 8: it needs an "
+                f"even size of at least 22. Use --size {max(22, side + side % 2)}, or --disc-arch conv."
+            )
+        self.slope, self.batch_norm = slope, batch_norm
+        fields = regular(group, fields_for(width, group, match))
+        top = regular(group, fields_for(top_width or width, group, match))
+        layers: list[nn.Module] = []
+        current: FieldType = scalar(group, image_shape[0])
+        for depth in range(6):
+            layers += self._layer(current, fields, 3, spectral, side)
+            side -= 2
+            current = fields
+            if depth == 1:
+                layers.append(MaxPool2d(fields, 2))
+                side //= 2
+        layers += self._layer(current, top, side, spectral, side)[:1]
+        self.maps = FieldSequential(*layers, GroupPool(top, pool))
+        self.features = top.multiplicity
+
+    def _layer(
+        self, before: FieldType, after: FieldType, kernel: int, spectral: SpectralKind | None, side: int
+    ) -> list[nn.Module]:
+        gain = math.sqrt(2 / (1 + self.slope**2))
+        conv = GroupConv2d(before, after, kernel, spectral=spectral, input_size=side, gain=gain)
+        norm = [FieldBatchNorm2d(after)] if self.batch_norm else []
+        return [conv, *norm, nn.LeakyReLU(self.slope) if self.slope else nn.ReLU()]
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch features"]:
+        return self.maps(x).flatten(1)

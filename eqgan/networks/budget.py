@@ -1,0 +1,58 @@
+"""Equal budgets: what a width means under a group, and what a network costs."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from eqgan.groups import PlaneGroup
+
+Match = Literal["parameters", "activations", "none"]
+
+
+def fields_for(width: int, group: PlaneGroup, match: Match = "parameters") -> int:
+    """Number of regular fields that stand for ``width`` channels of a plain convolution.
+
+    A regular field has |G| channels and the filter between two of them |G| weights a cell. So ``width /
+    sqrt(|G|)`` fields keep the parameters, ``width / |G|`` fields keep the activations (and the cost), and
+    ``"none"`` takes ``width`` fields.
+
+    Raises:
+        ValueError: for an unknown rule or a width below one.
+
+    Example:
+        >>> from eqgan.groups import P4
+        >>> [fields_for(64, P4, rule) for rule in ("parameters", "activations", "none")]
+        [32, 16, 64]
+    """
+    if width < 1:
+        raise ValueError(f"expected a width of at least 1, got {width}")
+    divisors = {"parameters": group.order**0.5, "activations": float(group.order), "none": 1.0}
+    if match not in divisors:
+        raise ValueError(f"expected match in {tuple(divisors)}, got {match!r}")
+    return max(1, round(width / divisors[match]))
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a network holds and does for one item: parameters, and multiply-adds of a forward pass."""
+
+    parameters: int
+    multiply_adds: int
+
+
+def budget(network: nn.Module, example: Tensor) -> Budget:
+    """Counts the parameters, and the multiply-adds for the one item in ``example`` (batch of 1).
+
+    Counted are convolutions and matrix products, as torch's own flop counter sees them.
+    """
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            network(example)
+    finally:
+        network.train(was_training)
+    return Budget(sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2)
