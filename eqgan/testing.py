@@ -36,11 +36,16 @@ def assert_equivariant(
         rtol: largest difference allowed, over the largest output.
 
     Raises:
-        AssertionError: naming the element and the error; also if the output is zero or constant, of which any
-            law would hold.
+        AssertionError: naming the element and the error; also if the output is zero or constant or does not
+            depend on the input, of which any law would hold.
+        ValueError: if the types are neither given nor attributes of the module.
     """
-    in_type = in_type or module.in_type
-    out_type = out_type or module.out_type
+    in_type = in_type or getattr(module, "in_type", None)
+    out_type = out_type or getattr(module, "out_type", None)
+    if in_type is None or out_type is None:
+        raise ValueError(
+            "expected field types: the map has no in_type and out_type, so give them as arguments"
+        )
     group = in_type.group.point_group
     if out_type.group != in_type.group:
         # a layer that restricts the group keeps the law of the smaller group
@@ -82,6 +87,10 @@ def _compare(
         raise AssertionError("the output is not finite")
     if scale == 0 or (reference.numel() > 1 and (reference - reference.flatten()[0]).abs().max() == 0):
         raise AssertionError("the output is constant, of which every law holds; use other inputs or weights")
+    # other sizes of every entry: no symmetry of a map that reads its input survives this
+    other = module(x * torch.linspace(0.5, 1.5, x.numel(), dtype=x.dtype, device=x.device).view_as(x))
+    if (other - reference).abs().max() == 0:
+        raise AssertionError("the output does not depend on the input; use other inputs or weights")
     larger = in_type.group.point_group
     for g, matrix in enumerate(members.elements):
         moved = module(act(larger.index(matrix), x, in_type))

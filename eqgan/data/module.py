@@ -88,12 +88,16 @@ class ImageData(pl.LightningDataModule):
         Raises:
             ValueError: the source has no such split.
         """
-        source = self._open()
-        if split == "auto":
-            split = "test" if "test" in source.splits else "train"
+        source, split = self._open(), self.resolve_split(split)
         if split not in self._references:
             self._references[split] = source.split(split)
         return self._references[split]
+
+    def resolve_split(self, split: str = "auto") -> str:
+        """Return the split that `reference` would take."""
+        if split != "auto":
+            return split
+        return "test" if "test" in self._open().splits else "train"
 
     def train_dataloader(self) -> TensorLoader:
         """Return the loader, on the device and with the share of images of this process."""

@@ -1,6 +1,6 @@
 """Finite point groups of the plane as exact integer algebra."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import combinations_with_replacement
 from typing import Any
@@ -25,21 +25,22 @@ class PointGroup:
         generators: matrices, each of which normalises the group made by those before it.
 
     Example:
-        >>> C4.order, C4.product[1, 3], C4.inverse[1]
+        >>> C4.order, int(C4.product[1, 3]), int(C4.inverse[1])
         (4, 0, 3)
     """
 
     name: str
     generators: tuple[Matrix, ...] = ()
+    # A plain number, not a property: torch.compile reads it in layers and must not trace into the tables.
+    order: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "order", len(_elements(self.generators)))
 
     @property
     def elements(self) -> IntArray:
         """The matrices, (order, 2, 2); the identity is number 0."""
         return _elements(self.generators)
-
-    @property
-    def order(self) -> int:
-        return len(self.elements)
 
     @property
     def identity(self) -> int:

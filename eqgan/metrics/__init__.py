@@ -1,0 +1,29 @@
+"""Metrics of generated images on the features of any network: functions, and torchmetrics classes on top."""
+
+from .evaluate import Scores, score_features
+from .features import FeatureExtractor, features_from_path, module_hash
+from .frechet import FeatureStatistics, FeatureSums, FrechetDistance, frechet_distance
+from .inception import inception_features
+from .kernel import kernel_distance
+from .neighbours import Neighbours, PrecisionRecallDensityCoverage, precision_recall_density_coverage
+from .reference import METRIC_VERSION, Reference, reference_statistics
+
+__all__ = [
+    "METRIC_VERSION",
+    "FeatureExtractor",
+    "FeatureStatistics",
+    "FeatureSums",
+    "FrechetDistance",
+    "Neighbours",
+    "PrecisionRecallDensityCoverage",
+    "Reference",
+    "Scores",
+    "features_from_path",
+    "frechet_distance",
+    "inception_features",
+    "kernel_distance",
+    "module_hash",
+    "precision_recall_density_coverage",
+    "reference_statistics",
+    "score_features",
+]

@@ -51,7 +51,7 @@ class ConvDiscriminator(Discriminator):
     def __init__(
         self,
         image_shape: tuple[int, int, int],
-        group: PlaneGroup = Z2,
+        group: PlaneGroup,
         width: int = 32,
         match: Match = "parameters",
         spectral: SpectralKind | None = "bank",
@@ -84,8 +84,8 @@ class P4CNNDiscriminator(Discriminator):
     def __init__(
         self,
         image_shape: tuple[int, int, int],
-        group: PlaneGroup = Z2,
-        width: int = 24,
+        group: PlaneGroup,
+        width: int = 32,
         match: Match = "parameters",
         spectral: SpectralKind | None = "bank",
         pool: PoolMode = "max",

@@ -24,6 +24,7 @@ def act(
         ValueError: for another number of channels, or for a group of the hexagonal lattice.
 
     Example:
+        >>> import torch
         >>> from eqgan.groups import P4, scalar
         >>> x = torch.arange(4.0).view(1, 1, 2, 2)
         >>> bool((act(1, x, scalar(P4, 1)) == torch.rot90(x, 1, (2, 3))).all())

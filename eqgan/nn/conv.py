@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from eqgan.groups import FieldType, intertwiner_index
-from eqgan.nn.geometry import output_size
+from eqgan.nn.geometry import check_channels, output_size
 from eqgan.nn.spectral import SPECTRAL_KINDS, OperatorNorm, SpectralKind, SpectralNorm
 
 
@@ -75,10 +75,10 @@ class GroupConv2d(nn.Module):
         self.bias = nn.Parameter(torch.empty(out_type.multiplicity)) if bias else None
         self.gain = gain
         self.reset_parameters()
-        self.norm = self._make_norm(input_size)
-        self._cache: tuple[tuple[Tensor, ...], Tensor] | None = None
         if input_size is not None:
             self.output_size(input_size)
+        self.norm = self._make_norm(input_size)
+        self._cache: tuple[tuple[Tensor, ...], Tensor] | None = None
 
     def _gather_table(self, table: Tensor) -> Tensor:
         """Position in the flattened weight of each entry of the flattened bank."""
@@ -157,11 +157,7 @@ class GroupConv2d(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch out_channels height2 width2"]:
-        if x.shape[1] != self.in_type.channels:
-            raise ValueError(
-                f"{type(self).__name__} expected {self.in_type.channels} channels ({self.in_type}), "
-                f"got {x.shape[1]}"
-            )
+        check_channels(x.shape[1], self.in_type, type(self).__name__)
         if self.stride > 1:
             self.output_size(x.shape[2]), self.output_size(x.shape[3])
         bias: Tensor | None = self.bias
@@ -210,8 +206,12 @@ def _check_arguments(
         raise ValueError(
             f"expected one group, got {in_type} in and {out_type} out; use Restrict to change it"
         )
+    if in_type.group.lattice != "square":
+        raise ValueError(f"expected a group of the square lattice, got {in_type.group}")
     if kernel_size < 1 or stride < 1:
         raise ValueError(f"expected kernel_size and stride of at least 1, got {kernel_size} and {stride}")
+    if not isinstance(padding, str) and padding < 0:
+        raise ValueError(f"expected a padding of at least 0, got {padding}; crop the maps instead")
     if isinstance(padding, str) and (padding != "same" or kernel_size % 2 == 0 or stride != 1):
         raise ValueError(
             "padding='same' needs an odd kernel and stride 1; "

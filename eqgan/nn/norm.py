@@ -4,6 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from eqgan.groups import FieldType
+from eqgan.nn.geometry import check_channels
 from eqgan.nn.spectral import linear
 
 
@@ -24,8 +25,10 @@ class FieldBatchNorm2d(nn.BatchNorm2d):
     def forward(
         self, input: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch channels height width"]:
+        check_channels(input.shape[1], self.in_type, type(self).__name__)
         # a fiber stacked along the height is one tall map of its field
-        tall = input.reshape(len(input), self.in_type.multiplicity, -1, input.shape[3])
+        batch, _, height, width = input.shape
+        tall = input.reshape(batch, self.in_type.multiplicity, self.in_type.dim * height, width)
         return super().forward(tall).reshape(input.shape)
 
     def extra_repr(self) -> str:

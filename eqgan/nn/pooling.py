@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from eqgan.groups import FieldType, PlaneGroup, quotient, regular, scalar
-from eqgan.nn.geometry import output_size
+from eqgan.nn.geometry import check_channels, output_size
 
 PoolMode = Literal["max", "mean"]
 
@@ -32,6 +32,7 @@ class _FiberGather(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch out_channels height width"]:
+        check_channels(x.shape[1], self.in_type, type(self).__name__)
         fields = x.unflatten(1, (self.in_type.multiplicity, self.in_type.dim))
         if len(self.table) == 1:  # the whole fiber: no gather needed
             return _reduce(fields, 2, self.mode)
@@ -117,6 +118,7 @@ class Restrict(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch channels height width"]:
+        check_channels(x.shape[1], self.in_type, type(self).__name__)
         fields = x.unflatten(1, (self.in_type.multiplicity, self.in_type.dim))
         return fields.index_select(2, self.order).flatten(1, 2)
 
@@ -142,6 +144,14 @@ class _SpatialPool(nn.Module):
         self.in_type = self.out_type = in_type
         self.kernel_size = kernel_size
         self.stride = kernel_size if stride is None else stride
+        if kernel_size < 1 or self.stride < 1:
+            raise ValueError(
+                f"expected kernel_size and stride of at least 1, got {kernel_size} and {self.stride}"
+            )
+
+    def _check(self, x: Tensor) -> None:
+        check_channels(x.shape[1], self.in_type, type(self).__name__)
+        self.output_size(x.shape[2]), self.output_size(x.shape[3])
 
     def output_size(self, size: int) -> int:
         """Side of the output; ValueError if the pool would drop a row."""
@@ -158,7 +168,7 @@ class AvgPool2d(_SpatialPool):
     def forward(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch channels height2 width2"]:
-        self.output_size(x.shape[2]), self.output_size(x.shape[3])
+        self._check(x)
         return F.avg_pool2d(x, self.kernel_size, self.stride)
 
 
@@ -168,7 +178,7 @@ class MaxPool2d(_SpatialPool):
     def forward(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch channels height2 width2"]:
-        self.output_size(x.shape[2]), self.output_size(x.shape[3])
+        self._check(x)
         return F.max_pool2d(x, self.kernel_size, self.stride)
 
 
@@ -197,12 +207,17 @@ class Upsample2d(nn.Module):
         super().__init__()
         if mode not in ("nearest", "bilinear"):
             raise ValueError(f"expected mode 'nearest' or 'bilinear', got {mode!r}")
+        if factor < 1 or int(factor) != factor:
+            raise ValueError(
+                f"expected a whole factor of at least 1 (others break the symmetry), got {factor}"
+            )
         self.in_type = self.out_type = in_type
-        self.factor, self.mode = factor, mode
+        self.factor, self.mode = int(factor), mode
 
     def forward(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch channels height2 width2"]:
+        check_channels(x.shape[1], self.in_type, type(self).__name__)
         align = False if self.mode == "bilinear" else None
         return F.interpolate(x, scale_factor=self.factor, mode=self.mode, align_corners=align)
 

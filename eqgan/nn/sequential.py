@@ -1,5 +1,7 @@
 """A chain of layers whose field types are checked when it is built."""
 
+from collections import OrderedDict
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -13,10 +15,10 @@ class FieldSequential(nn.Sequential):
         ValueError: naming the two layers and their types.
     """
 
-    def __init__(self, *layers: nn.Module) -> None:
-        super().__init__(*layers)
+    def __init__(self, *layers: nn.Module | OrderedDict[str, nn.Module]) -> None:
+        super().__init__(*layers)  # type: ignore[arg-type]
         self.in_type = self.out_type = None
-        for position, layer in enumerate(layers):
+        for position, layer in enumerate(self):
             in_type = getattr(layer, "in_type", None)
             if in_type is None:
                 continue

@@ -35,11 +35,12 @@ class SpectralNorm(nn.Module):
             self.u.copy_(F.normalize(matrix @ self.v, dim=0, eps=1e-12))
 
     def forward(self, matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, ""]:
-        """sigma = u^T W v, differentiable in W."""
-        if self.training:
-            self.iterate(matrix, self.iterations)
-        # clones: the next step of this forward pass's power iteration must not touch what backward reads
-        return torch.dot(self.u.clone(), torch.mv(matrix, self.v.clone()))
+        """sigma = u^T W v, differentiable in W; in full precision under autocast too."""
+        with torch.autocast(matrix.device.type, enabled=False):
+            if self.training:
+                self.iterate(matrix, self.iterations)
+            # clones: the next step of this forward pass's power iteration must not touch what backward reads
+            return torch.dot(self.u.clone(), torch.mv(matrix, self.v.clone()))
 
 
 class OperatorNorm(nn.Module):
@@ -73,10 +74,11 @@ class OperatorNorm(nn.Module):
             self.v.copy_(back / back.norm().clamp_min(1e-12))
 
     def forward(self, bank: Float[Tensor, "out_channels in_channels k k"]) -> Float[Tensor, ""]:
-        """sigma = |W v| for the unit vector v."""
-        if self.training:
-            self.iterate(bank, self.iterations)
-        return self._apply_bank(bank).norm()
+        """sigma = |W v| for the unit vector v; in full precision under autocast too."""
+        with torch.autocast(bank.device.type, enabled=False):
+            if self.training:
+                self.iterate(bank, self.iterations)
+            return self._apply_bank(bank).norm()
 
 
 class SpectralLinear(nn.Linear):

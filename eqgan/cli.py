@@ -1,0 +1,389 @@
+"""The command line: names become objects here, once, and nowhere below."""
+
+import difflib
+import logging
+import re
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jsonargparse
+import pytorch_lightning as pl
+import torch
+import yaml
+from jsonargparse.typing import register_type
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+from rich.console import Console
+
+from eqgan.data.module import ImageData
+from eqgan.groups import SQUARE_PLANE_GROUPS, PlaneGroup, plane_group
+from eqgan.metrics import FeatureExtractor, features_from_path, inception_features
+from eqgan.networks import Discriminator, Generator
+from eqgan.networks.features import feature_network, feature_network_record
+from eqgan.training.folder import RunFolder
+from eqgan.training.losses import GANLoss, R1Penalty
+from eqgan.training.module import GAN
+from eqgan.training.report import show_summary, write_summary
+from eqgan.training.run import EvaluationSettings, Run, flatten
+
+register_type(PlaneGroup, str, plane_group)
+jsonargparse.set_parsing_settings(subclasses_enabled=[PlaneGroup])  # a value of its own, not nested fields
+
+CHOICES = {
+    "--gen": (
+        "--generator",
+        {"vanilla": "eqgan.networks.VanillaGenerator", "conv": "eqgan.networks.ConvGenerator"},
+    ),
+    "--disc-arch": (
+        "--discriminator",
+        {
+            "conv": "eqgan.networks.ConvDiscriminator",
+            "p4cnn": "eqgan.networks.P4CNNDiscriminator",
+            "mlp": "eqgan.networks.MLPDiscriminator",
+        },
+    ),
+    "--loss": (
+        "--loss",
+        {
+            "ns": "eqgan.training.losses.NonSaturatingLoss",
+            "hinge": "eqgan.training.losses.HingeLoss",
+            "ra": "eqgan.training.losses.RelativisticAverageLoss",
+        },
+    ),
+}
+SHORT = {
+    "--data": "--dataset.source",
+    "--data-root": "--dataset.root",
+    "--size": "--dataset.size",
+    "--batch-size": "--dataset.batch_size",
+    "--fraction": "--dataset.fraction",
+    "--disc": "--discriminator.group",
+    "--fid-features": "--evaluation.features",
+}
+# Settings that do not change what a run computes; a resumed run may differ in them.
+FREE_ON_RESUME = (
+    "config",
+    "name",
+    "epochs",
+    "resume",
+    "overwrite",
+    "log_dir",
+    "samples_dir",
+    "dataset.root",
+    "trainer",
+)
+
+HELP = f"""\
+Train a generative adversarial network whose discriminator knows the symmetry of the data.
+
+  python train_gan.py --disc p4                        Rotated MNIST (or the embedded digits)
+  python train_gan.py --disc p4m --gen vanilla --loss ns --epochs 40 --seed 1
+  python train_gan.py --data photos/ --size 64 --disc p4m
+  python train_gan.py --config configs/rotmnist_p4.yaml --gan.lr_generator 2e-4
+  python train_gan.py --resume rotmnist-conv-conv_p4-hinge-s0
+
+short forms (each stands for a nested setting, given in brackets):
+  --disc {{{",".join(SQUARE_PLANE_GROUPS)}}}   plane group of the discriminator  [discriminator.group]
+  --disc-arch {{conv,p4cnn,mlp}}           its body  [discriminator]
+  --gen {{vanilla,conv}}                   generator  [generator]
+  --loss {{ns,hinge,ra}}                   adversarial loss  [loss]
+  --data {{auto,rotmnist,mnist,digits,PATH}}  images; PATH is a folder or an .npz  [dataset.source]
+  --data-root DIR                        where MNIST lies; else EQGAN_DATA, else data/  [dataset.root]
+  --size N, --batch-size N, --fraction F [dataset.size, dataset.batch_size, dataset.fraction]
+  --fid-features {{default,inception,MODULE:FACTORY}}  [evaluation.features]
+"""
+
+
+class Parser(jsonargparse.ArgumentParser):
+    """A parser whose complaints are one line that names the nearest known key or value."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        fail(self._clear(str(ex or message)), status=2)
+
+    def _clear(self, message: str) -> str:
+        patterns = (
+            r"Group '(?P<group>[\w.]+)' does not accept (?:nested )?(?:option|key) '(?P<key>[\w.-]+)'",
+            r"(?:Option|Key|option|key) [\"'](?P<key>[\w.-]+)[\"'] is not (?:accepted|expected)",
+            r"[Uu]nrecognized arguments: (?P<key>\S+)",
+        )
+        for pattern in patterns:
+            if found := re.search(pattern, message):
+                parts = found.groupdict()
+                prefix = f"{parts['group']}." if parts.get("group") else ""
+                typed = prefix + parts["key"].lstrip("-").split("=")[0]
+                return f"unknown setting {typed!r}; did you mean {self._nearest(typed)!r}?"
+        lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
+        keys = [k for line in lines for k in re.findall(r'^Parser key "([\w.]+)":', line)]
+        told = [line for line in lines if not line.startswith(("Parser key", "Problem with given"))]
+        return ": ".join([".".join(keys), " ".join(told)] if keys else [" ".join(told)])
+
+    def _nearest(self, typed: str) -> str:
+        known = [o.lstrip("-") for action in self._actions for o in action.option_strings]
+        known += [short.lstrip("-") for short in (*SHORT, *CHOICES)]
+        return difflib.get_close_matches(typed, known, n=1, cutoff=0.0)[0]
+
+
+def fail(message: str, status: int = 1) -> NoReturn:
+    """One clear line, and out."""
+    sys.stderr.write(f"eqgan: error: {message}\n")
+    raise SystemExit(status)
+
+
+def gan_parser() -> Parser:
+    """Every setting of a GAN run; a config file holds the same keys, as constructor calls."""
+    parser = Parser(
+        prog="train_gan.py",
+        description=HELP,
+        formatter_class=type("Formatter", (jsonargparse.DefaultHelpFormatter,), {"_fill_text": _as_written}),
+    )
+    parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
+    parser.add_argument("--name", type=str | None, help="of the run; made from the settings by default")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, latents and data")
+    parser.add_argument("--epochs", type=int, default=24, help="passes over the training images")
+    parser.add_argument(
+        "--resume",
+        type=str | bool,
+        nargs="?",
+        const=True,
+        default=False,
+        help="go on with the run of this name; without a name, with the newest one of these settings",
+    )
+    parser.add_argument("--overwrite", type=bool, nargs="?", const=True, default=False, help="replace a run")
+    parser.add_argument("--log_dir", type=Path, default=Path("logs"), help="parent of logs/<run>")
+    parser.add_argument("--samples_dir", type=Path, default=Path("samples"), help="parent of samples/<run>")
+    parser.add_argument("--precision", type=str, default="auto", help="auto, 32-true or bf16-mixed")
+    parser.add_class_arguments(ImageData, "dataset", skip={"seed"})
+    parser.add_subclass_arguments(
+        Generator,
+        "generator",
+        skip={"image_shape"},
+        default={"class_path": "eqgan.networks.ConvGenerator"},
+    )
+    parser.add_subclass_arguments(
+        Discriminator,
+        "discriminator",
+        skip={"image_shape"},
+        default={"class_path": "eqgan.networks.ConvDiscriminator", "init_args": {"group": "p4"}},
+    )
+    parser.add_subclass_arguments(GANLoss, "loss", default={"class_path": "eqgan.training.losses.HingeLoss"})
+    parser.add_class_arguments(R1Penalty, "penalty")
+    parser.add_class_arguments(GAN, "gan", skip={"generator", "discriminator", "loss", "penalty"})
+    parser.add_class_arguments(EvaluationSettings, "evaluation")
+    parser.add_argument("--trainer", type=dict[str, Any], default={}, help="arguments of Lightning's Trainer")
+    return parser
+
+
+def _as_written(self: Any, text: str, width: int, indent: str) -> str:
+    return "\n".join(indent + line for line in text.splitlines())
+
+
+def expand(argv: Sequence[str]) -> list[str]:
+    """Replaces the short forms by the nested settings they stand for, classes before their arguments.
+
+    Raises:
+        ValueError: for an unknown choice, naming the nearest.
+
+    Example:
+        >>> expand(["--disc", "p4", "--gen", "vanilla"])
+        ['--generator', 'eqgan.networks.VanillaGenerator', '--discriminator.group', 'p4']
+    """
+    classes: list[str] = []
+    rest: list[str] = []
+    words = list(argv)
+    while words:
+        option, inline, value = words.pop(0).partition("=")
+        key = option.replace("_", "-") if option.startswith("--") else option
+        if key in CHOICES and (inline or words):
+            target, names = CHOICES[key]
+            chosen = value if inline else words.pop(0)
+            if chosen in names:
+                classes += [target, names[chosen]]
+            elif key == target:  # --loss also takes a class of one's own
+                rest += [target, chosen]
+            else:
+                raise ValueError(_unknown_choice(key, chosen, names))
+        elif key in SHORT:
+            rest += [SHORT[key] + inline + value]
+        elif key in ("--log-dir", "--samples-dir"):
+            rest += [key.replace("-dir", "_dir") + inline + value]
+        else:
+            rest.append(option + inline + value)
+    # a config file given on the command line comes before what overrides it
+    at = max((i for i, word in enumerate(rest) if word.split("=")[0] == "--config"), default=-1)
+    cut = 0 if at < 0 else at + (1 if "=" in rest[at] else 2)
+    return rest[:cut] + classes + rest[cut:]
+
+
+def _unknown_choice(key: str, chosen: str, names: dict[str, str]) -> str:
+    nearest = difflib.get_close_matches(chosen, names, n=1, cutoff=0.0)[0]
+    return f"{key}: unknown value {chosen!r}; did you mean {nearest!r}? Known: {', '.join(names)}"
+
+
+def parse_gan(argv: Sequence[str]) -> tuple[Parser, jsonargparse.Namespace]:
+    """The settings of a run, with those of the run to resume under them if one is named."""
+    parser = gan_parser()
+    words = expand(argv)
+    named = parser.parse_args(words).resume if any(w.startswith("--resume") for w in words) else False
+    if isinstance(named, str):
+        first = parser.parse_args(words)
+        folder = RunFolder(named, first.log_dir, first.samples_dir)
+        if not folder.config.is_file():
+            raise FileNotFoundError(
+                f"--resume {named}: no such run in {first.log_dir}. "
+                f"Runs there: {', '.join(folder.siblings()) or 'none'}."
+            )
+        words = ["--config", str(folder.config), "--name", named, *words]
+    return parser, parser.parse_args(words)
+
+
+def build(spec: jsonargparse.Namespace, **more: Any) -> Any:
+    """The object that a ``class_path`` with ``init_args`` stands for."""
+    module, _, name = spec.class_path.rpartition(".")
+    return getattr(import_module(module), name)(**more, **dict(spec.get("init_args") or {}))
+
+
+def default_name(config: jsonargparse.Namespace, data: ImageData) -> str:
+    """Named after what tells runs apart: data really used, networks, group, loss, seed."""
+    arch = _short("--disc-arch", config.discriminator.class_path)
+    group = dict(config.discriminator.get("init_args") or {}).get("group")
+    parts = [
+        data.name,
+        _short("--gen", config.generator.class_path),
+        arch if group is None else f"{arch}_{group}",
+        _short("--loss", config.loss.class_path),
+        f"s{config.seed}",
+    ]
+    return "-".join(parts)
+
+
+def _short(option: str, class_path: str) -> str:
+    class_name = class_path.rpartition(".")[2]
+    return next((k for k, v in CHOICES[option][1].items() if v.endswith(class_name)), class_name)
+
+
+def feature_extractor(name: str) -> FeatureExtractor:
+    """The feature network of this name: the shipped one, Inception, or the user's own by dotted path."""
+    if name == "default":
+        return FeatureExtractor.from_module(feature_network(), feature_network_record()["name"])
+    return inception_features() if name == "inception" else features_from_path(name)
+
+
+def precision_for(asked: str) -> str:
+    """bf16 where the hardware multiplies it natively, else float32."""
+    if asked != "auto":
+        return asked
+    native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else _cpu_multiplies_bf16()
+    return "bf16-mixed" if native else "32-true"
+
+
+def _cpu_multiplies_bf16() -> bool:
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def train_gan(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Trains a GAN from command-line words; the summary of the run is returned and printed."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    try:
+        parser, config = parse_gan(sys.argv[1:] if argv is None else argv)
+        run, resuming = prepare(parser, config)
+    except (ValueError, OSError, RuntimeError) as error:
+        fail(" ".join(str(error).split()))
+    try:
+        summary = run.fit(resume=resuming)
+    except (KeyboardInterrupt, SIGTERMException, SystemExit):
+        sys.stderr.write(
+            f"\nstopped; at most the epoch under way is lost. Go on with --resume {run.folder.name}\n"
+        )
+        raise SystemExit(130) from None
+    except (ValueError, OSError) as error:
+        fail(" ".join(str(error).split()))
+    write_summary(summary, run.folder.summary)
+    show_summary(summary)
+    return summary
+
+
+def prepare(parser: Parser, config: jsonargparse.Namespace) -> tuple[Run, bool]:
+    """Everything that can go wrong before a step is taken goes wrong here, before a file is written."""
+    if config.epochs < 1:
+        raise ValueError(f"--epochs: expected at least 1, got {config.epochs}")
+    data = ImageData(**config.dataset, seed=config.seed)
+    data.setup()
+    pl.seed_everything(config.seed, workers=False, verbose=False)
+    gan = GAN(
+        build(config.generator, image_shape=data.image_shape),
+        build(config.discriminator, image_shape=data.image_shape),
+        build(config.loss),
+        R1Penalty(**config.penalty),
+        **config.gan,
+    )
+    extractor = feature_extractor(config.evaluation.features)
+    settings = plain_settings(parser, config)
+    evaluation = EvaluationSettings(**config.evaluation)
+    folder, resuming = choose_folder(config, data, settings)
+    config.name = folder.name
+    text = yaml.safe_dump(plain_settings(parser, config), sort_keys=False)
+    if not resuming:
+        folder.config.write_text(text)
+    trainer = {**config.trainer, "precision": precision_for(config.precision)}
+    run = Run(gan, data, extractor, folder, config.epochs, config.seed, evaluation, settings, text, trainer)
+    return run, resuming
+
+
+def plain_settings(parser: Parser, config: jsonargparse.Namespace) -> dict[str, Any]:
+    """The settings as YAML would hold them, without those that only say how to start."""
+    settings = yaml.safe_load(parser.dump(config, skip_none=True))
+    return {k: v for k, v in settings.items() if k not in ("config", "resume", "overwrite")}
+
+
+def choose_folder(
+    config: jsonargparse.Namespace, data: ImageData, settings: dict[str, Any]
+) -> tuple[RunFolder, bool]:
+    """The folder of a new run, claimed, or that of the run to resume, its settings checked."""
+    folder = RunFolder(config.name or default_name(config, data), config.log_dir, config.samples_dir)
+    if not config.resume:
+        if config.name is None and not config.overwrite:
+            folder = folder.first_free()
+        folder.claim(config.overwrite)
+        return folder, False
+    if config.name is None:
+        folder = folder.newest()
+    if not folder.config.is_file():
+        raise FileNotFoundError(
+            f"--resume: no run named {folder.name!r} in {folder.logs_root}. "
+            f"Runs there: {', '.join(folder.siblings()) or 'none'}."
+        )
+    _require_same(yaml.safe_load(folder.config.read_text()), settings, folder.name)
+    return folder, True
+
+
+def _require_same(stored: dict[str, Any], given: dict[str, Any], name: str) -> None:
+    before, now = dict(flatten(stored)), dict(flatten(given))
+    different = [
+        key
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key) and not key.startswith(FREE_ON_RESUME)
+    ]
+    if different:
+        listed = "; ".join(f"{k} was {before.get(k)}, now {now.get(k)}" for k in different)
+        raise ValueError(
+            f"run {name!r} was trained with other settings ({listed}). Resume it by its name alone, "
+            f"--resume {name}, or start a new run under another --name."
+        )
+
+
+COMMANDS = {"train": train_gan}
+
+
+def main() -> None:
+    """``eqgan COMMAND ...``: ``eqgan train`` is ``python train_gan.py``."""
+    command = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if command in ("-h", "--help"):
+        Console().print("usage: eqgan train [options]     train a GAN (eqgan train --help lists the options)")
+        return
+    if command not in COMMANDS:
+        fail(f"unknown command {command!r}; known: {', '.join(COMMANDS)}", status=2)
+    COMMANDS[command](sys.argv[2:])

@@ -1,0 +1,16 @@
+"""What happens around the training steps: evaluation, grids, records, checkpoints."""
+
+from eqgan.training.callbacks.checkpoint import AtomicCheckpointIO, RunCheckpoint, read_checkpoint
+from eqgan.training.callbacks.evaluation import Evaluation
+from eqgan.training.callbacks.grid import SampleGrid
+from eqgan.training.callbacks.record import ProgressBar, Recorder
+
+__all__ = [
+    "AtomicCheckpointIO",
+    "Evaluation",
+    "ProgressBar",
+    "Recorder",
+    "RunCheckpoint",
+    "SampleGrid",
+    "read_checkpoint",
+]

@@ -1,0 +1,100 @@
+"""Checkpoints that are written whole or not at all, and from which a run goes on as if never stopped."""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.plugins.io import CheckpointIO
+
+from eqgan.data.files import atomic_write
+from eqgan.training.callbacks.evaluation import Evaluation
+from eqgan.training.folder import RunFolder
+
+FORMAT = 1
+
+
+class AtomicCheckpointIO(CheckpointIO):
+    """Writes to a temporary name and renames; reads plain data only, never code."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        with atomic_write(path) as temporary:
+            torch.save(checkpoint, temporary)
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: Any = True
+    ) -> dict[str, Any]:
+        return read_checkpoint(Path(path), map_location)
+
+    def remove_checkpoint(self, path: Any) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """A checkpoint of this program.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if the file is damaged, wants to run code, or is another program's.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    try:
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:  # torch raises many kinds for many damages
+        raise ValueError(
+            f"{path} is damaged or no plain checkpoint ({type(error).__name__}). Nothing of it was loaded; "
+            "take another checkpoint of the run, such as best-fid.ckpt."
+        ) from error
+    if not isinstance(checkpoint, dict) or checkpoint.get("eqgan", {}).get("format") != FORMAT:
+        raise ValueError(f"{path} is not a checkpoint of eqgan, format {FORMAT}")
+    return checkpoint
+
+
+class RunCheckpoint(Checkpoint):
+    """Writes ``last.ckpt`` after every epoch and ``best-fid.ckpt`` at each new minimum of the FID.
+
+    Deriving from Lightning's ``Checkpoint`` makes it the last callback of an epoch, when all others have
+    their state in place. The random state is saved here and put back before the next epoch begins.
+
+    Args:
+        folder: of the run.
+        evaluation: tells when the FID improved.
+        config: the run's settings as YAML, to make the file self-describing.
+        image_shape: of the run's images.
+    """
+
+    def __init__(
+        self, folder: RunFolder, evaluation: Evaluation, config: str, image_shape: tuple[int, int, int]
+    ) -> None:
+        self.folder, self.evaluation = folder, evaluation
+        self.description = {"format": FORMAT, "config": config, "image_shape": list(image_shape)}
+        self._random_state: dict[str, Any] | None = None
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.save_checkpoint(self.folder.last)
+        if self.evaluation.improved:
+            trainer.save_checkpoint(self.folder.best)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        checkpoint["eqgan"] = {
+            **self.description,
+            "random_state": {"cpu": torch.get_rng_state(), "cuda": cuda},
+        }
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self._random_state = checkpoint["eqgan"]["random_state"]
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._random_state is None:
+            return
+        torch.set_rng_state(self._random_state["cpu"].cpu())
+        if torch.cuda.is_available() and self._random_state["cuda"]:
+            torch.cuda.set_rng_state_all([s.cpu() for s in self._random_state["cuda"]])
+        self._random_state = None

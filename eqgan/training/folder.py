@@ -1,0 +1,96 @@
+"""Where a run lies on the disk, and who may write there."""
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folders of one run: ``logs/<name>`` for curves and checkpoints, ``samples/<name>`` for grids.
+
+    Args:
+        name: safe for file names.
+        logs_root, samples_root: the parents.
+
+    Raises:
+        ValueError: for a name that is no plain folder name.
+    """
+
+    name: str
+    logs_root: Path
+    samples_root: Path
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w][\w.+-]*", self.name):
+            raise ValueError(
+                f"--name {self.name!r}: expected letters, digits and . _ + - (it names folders), "
+                "starting with a letter or digit"
+            )
+
+    @property
+    def logs(self) -> Path:
+        return self.logs_root / self.name
+
+    @property
+    def samples(self) -> Path:
+        return self.samples_root / self.name
+
+    @property
+    def config(self) -> Path:
+        return self.logs / "config.yaml"
+
+    @property
+    def summary(self) -> Path:
+        return self.logs / "summary.json"
+
+    @property
+    def last(self) -> Path:
+        return self.logs / "checkpoints" / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        return self.logs / "checkpoints" / "best-fid.ckpt"
+
+    def exists(self) -> bool:
+        return self.logs.exists() or self.samples.exists()
+
+    def numbered(self, number: int) -> "RunFolder":
+        """The same name with a number, for runs that were not given a name."""
+        name = self.name if number == 1 else f"{self.name}-{number}"
+        return RunFolder(name, self.logs_root, self.samples_root)
+
+    def first_free(self) -> "RunFolder":
+        number = 1
+        while self.numbered(number).exists():
+            number += 1
+        return self.numbered(number)
+
+    def newest(self) -> "RunFolder":
+        """The one with the highest number that exists, or this one."""
+        number = 1
+        while self.numbered(number + 1).exists():
+            number += 1
+        return self.numbered(number)
+
+    def claim(self, overwrite: bool) -> None:
+        """Makes the folders for a new run.
+
+        Raises:
+            FileExistsError: if there is a run of this name, unless told to overwrite it.
+        """
+        if self.exists():
+            if not overwrite:
+                raise FileExistsError(
+                    f"a run named {self.name!r} exists in {self.logs_root} or {self.samples_root}. "
+                    f"Continue it with --resume {self.name}, choose another --name, or give --overwrite."
+                )
+            shutil.rmtree(self.logs, ignore_errors=True)
+            shutil.rmtree(self.samples, ignore_errors=True)
+        self.last.parent.mkdir(parents=True)
+        self.samples.mkdir(parents=True)
+
+    def siblings(self) -> list[str]:
+        """Names of the runs that could be resumed."""
+        return sorted(p.parent.parent.name for p in self.logs_root.glob("*/checkpoints/last.ckpt"))

@@ -1,0 +1,132 @@
+"""The table at the end of a run, and its record as JSON."""
+
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from rich.console import Console
+from rich.table import Table
+
+import eqgan
+from eqgan.data.files import atomic_write
+from eqgan.metrics import Scores
+from eqgan.metrics.equivariance import invariance_error
+from eqgan.networks import budget
+from eqgan.training.callbacks.evaluation import Evaluation
+from eqgan.training.callbacks.record import Recorder, peak_memory_mebibytes
+from eqgan.training.folder import RunFolder
+from eqgan.training.module import GAN
+
+
+def summarise(
+    gan: GAN,
+    recorder: Recorder,
+    evaluation: Evaluation,
+    rescored: Scores,
+    final: Scores,
+    class_shares: list[float] | None,
+    real: torch.Tensor,
+    folder: RunFolder,
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    """Everything worth keeping of a run, as plain values."""
+    generator = budget(gan.generator, gan.generator.draw_latents(1))
+    discriminator = budget(gan.discriminator, real[:1])
+    rates = [row["images_per_second"] for row in recorder.rows]
+    return {
+        "run": folder.name,
+        "group": str(gan.discriminator.group),
+        "group_order": gan.discriminator.group.order,
+        "generator": vars(generator),
+        "discriminator": vars(discriminator),
+        "epochs": len(recorder.rows),
+        "generator_steps": int(recorder.rows[-1]["step"]) if recorder.rows else 0,
+        "training_seconds": recorder.seconds,
+        "evaluation_seconds": recorder.spent_evaluating,
+        "images_per_second": sorted(rates)[len(rates) // 2] if rates else None,
+        "peak_memory_mebibytes": peak_memory_mebibytes(),
+        "fid_final": final.fid,
+        "fid_min_seen": evaluation.fid_min,
+        "fid_min_epoch": evaluation.fid_min_epoch,
+        "at_minimum": rescored.as_dict(),
+        "class_shares_final": class_shares,
+        "invariance_error": invariance_error(gan.discriminator, real, gan.discriminator.group),
+        "logs": str(folder.logs),
+        "samples": str(folder.samples),
+        "settings": settings,
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions and hardware a record should carry."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+    return {
+        "eqgan": eqgan.__version__,
+        "torch": torch.__version__,
+        "pytorch_lightning": pl.__version__,
+        "python": platform.python_version(),
+        "hardware": f"{device}, {torch.get_num_threads()} threads",
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def write_summary(summary: dict[str, Any], path: Path) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(summary, indent=2) + "\n")
+
+
+def show_summary(summary: dict[str, Any], console: Console | None = None) -> None:
+    """Prints the table people read at the end."""
+    table = Table(title=f"run {summary['run']}", show_header=False, title_justify="left")
+    table.add_column()
+    table.add_column(overflow="fold")
+    for role in ("generator", "discriminator"):
+        counted = summary[role]
+        cost = f"{counted['parameters']:,} parameters, {counted['multiply_adds']:,} multiply-adds an image"
+        order = (
+            f" ({summary['group']}, group order {summary['group_order']})" if role == "discriminator" else ""
+        )
+        table.add_row(role + order, cost)
+    scores = summary["at_minimum"]
+    table.add_row(
+        "trained",
+        f"{summary['epochs']} epochs, {summary['generator_steps']:,} generator steps "
+        f"in {summary['training_seconds']:.0f} s (+ {summary['evaluation_seconds']:.0f} s evaluation)",
+    )
+    table.add_row("speed", f"{summary['images_per_second'] or 0:.0f} images/s")
+    table.add_row("peak memory", f"{summary['peak_memory_mebibytes']:.0f} MiB")
+    table.add_row("FID at the end", f"{summary['fid_final']:.2f}")
+    table.add_row(
+        "minimum FID",
+        f"{scores['fid']:.2f}, scored again on fresh latents "
+        f"(epoch {summary['fid_min_epoch']}; {summary['fid_min_seen']:.2f} when chosen)",
+    )
+    shares = ", ".join(f"{k} {scores[k]:.3f}" for k in ("precision", "recall", "density", "coverage"))
+    table.add_row("there", shares)
+    if summary["class_shares_final"]:
+        table.add_row(
+            "classes at the end, %", " ".join(f"{100 * s:.1f}" for s in summary["class_shares_final"])
+        )
+    table.add_row("invariance error of D", f"{summary['invariance_error']:.1e} under {summary['group']}")
+    provenance = scores["provenance"]
+    features, data = provenance["features"], provenance["data"]
+    table.add_row(
+        "FID is against",
+        f"{data['count']:,} images of {data['name']} ({data['split']}), {provenance['samples']:,} samples, "
+        f"features {features['name']} {features['sha256'][:8]}, resize {features['resize']}",
+    )
+    table.add_row("curves", f"tensorboard --logdir {Path(summary['logs']).parent}")
+    table.add_row("checkpoints", f"{summary['logs']}/checkpoints")
+    table.add_row("sample grids", summary["samples"])
+    (console or Console()).print(table)
