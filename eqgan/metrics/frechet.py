@@ -218,13 +218,13 @@ class FrechetDistance(Metric):
         total = getattr(self, f"{kind}_total")
         if total.ndim and total.shape != batch.total.shape:
             raise ValueError(f"expected {total.numel()} features per sample, got {batch.total.numel()}.")
-        setattr(self, f"{kind}_count", getattr(self, f"{kind}_count") + batch.count)
-        setattr(self, f"{kind}_total", total + batch.total)
-        setattr(self, f"{kind}_outer", getattr(self, f"{kind}_outer") + batch.outer)
+        for part in ("count", "total", "outer"):
+            name = f"{kind}_{part}"
+            state = getattr(self, name)
+            setattr(self, name, state + torch.as_tensor(getattr(batch, part), device=state.device))
 
     def _statistics(self, kind: str) -> FeatureStatistics:
-        sums = (getattr(self, f"{kind}_{part}") for part in ("count", "total", "outer"))
-        count, total, outer = sums
+        count, total, outer = (getattr(self, f"{kind}_{part}") for part in ("count", "total", "outer"))
         if count < 2:
             raise ValueError(f"got {int(count)} {kind} images, at least 2 are needed: call update first.")
         return FeatureSums(int(count), total, outer).statistics()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .features import FeatureExtractor
 
 _REMEDY = (
-    'Install it with `pip install "eqgan[inception]"` (the weights, 91 MB, are downloaded at first use and '
+    'Install it with `pip install "eqgan[inception]"` (the weights, 96 MB, are downloaded at first use and '
     "need the network once), or use the feature network that ships with eqgan: `--fid-features default`."
 )
 
@@ -44,7 +44,7 @@ class InceptionFeatures(nn.Module):
 def inception_features() -> FeatureExtractor:
     """The 2,048 features of Inception-v3 ("inception-v3-compat": the weights of the original FID).
 
-    Downloads 91 MB once, into torch's hub folder, unless the environment variable EQGAN_NO_DOWNLOAD is set.
+    Downloads 96 MB once, into torch's hub folder, unless the environment variable EQGAN_NO_DOWNLOAD is set.
 
     Raises:
         RuntimeError: torch-fidelity is not installed, or its weights are neither on disk nor to be had.

@@ -66,6 +66,7 @@ class GAN(pl.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         real, _ = batch
+        self.records_norms = batch_idx % self.trainer.log_every_n_steps == 0
         generator_optimizer, discriminator_optimizer = self.optimizers()
         fake = self.generator(self.generator.draw_latents(len(real)))
 
@@ -106,16 +107,12 @@ class GAN(pl.LightningModule):
         raw = optimizer.optimizer
         raw.zero_grad()
         self.manual_backward(loss)
-        if self.records_now():
+        if self.records_norms:
             self.record(**{f"gradient_norm_{_role(network, self)}": _gradient_norm(network)})
         if counts:
             optimizer.step()
         else:
             self.trainer.strategy.optimizer_step(raw, closure=lambda: None, model=self)
-
-    def records_now(self) -> bool:
-        """Whether this is a step whose numbers are written down."""
-        return self.trainer.global_step % self.trainer.log_every_n_steps == 0
 
     def record(self, **values: Tensor) -> None:
         """Keeps numbers of this step for the callbacks, detached and on the device: no waiting for them."""

@@ -10,10 +10,27 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import TQDMProgressBar
+from torch import Tensor
 
 from eqgan.data.files import atomic_write
 from eqgan.training.callbacks.evaluation import Evaluation
 from eqgan.training.module import GAN
+
+
+class Means:
+    """Running means of named tensors, kept on their device until they are read."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        for name, value in values.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value.double()
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def read(self) -> dict[str, float]:
+        return {name: total.item() / self.counts[name] for name, total in self.sums.items()}
 
 
 class Recorder(pl.Callback):
@@ -36,19 +53,22 @@ class Recorder(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: GAN) -> None:
         self._started = time.perf_counter()
         self._images = 0
+        self._epoch, self._window = Means(), Means()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: GAN, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._images += len(batch[0]) * trainer.world_size
+        self._epoch.add(pl_module.records)
+        self._window.add(pl_module.records)
+        pl_module.records.clear()
         if (batch_idx + 1) % trainer.log_every_n_steps and batch_idx + 1 != trainer.num_training_batches:
             return
-        values = {name: value.item() for name, value in pl_module.records.items()}
+        values, self._window = self._window.read(), Means()
         rate = self._images / (time.perf_counter() - self._started)
         self.shown |= {k: values[k] for k in ("d_loss", "g_loss") if k in values} | {"img/s": round(rate)}
         if trainer.logger is not None:
             trainer.logger.log_metrics(values | {"images_per_second": rate}, trainer.global_step)
-        self._values = values
 
     def epoch_ended(self, trainer: pl.Trainer) -> None:
         """Stops the clock of training; called before anything else is done with the epoch."""
@@ -65,7 +85,7 @@ class Recorder(pl.Callback):
             "step": trainer.global_step,
             "seconds": self.seconds,
             "images_per_second": self._rate,
-            **self._values,
+            **self._epoch.read(),
             **scores,
         }
         self.rows.append(row)
