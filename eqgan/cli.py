@@ -17,6 +17,7 @@ from jsonargparse.typing import register_type
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from rich.console import Console
 
+from eqgan.data.files import atomic_write
 from eqgan.data.module import ImageData
 from eqgan.groups import SQUARE_PLANE_GROUPS, PlaneGroup, plane_group
 from eqgan.metrics import FeatureExtractor, features_from_path, inception_features
@@ -41,6 +42,7 @@ CHOICES = {
         {
             "conv": "eqgan.networks.ConvDiscriminator",
             "p4cnn": "eqgan.networks.P4CNNDiscriminator",
+            "dcgan": "eqgan.networks.StridedDiscriminator",
             "mlp": "eqgan.networks.MLPDiscriminator",
         },
     ),
@@ -86,7 +88,7 @@ Train a generative adversarial network whose discriminator knows the symmetry of
 
 short forms (each stands for a nested setting, given in brackets):
   --disc {{{",".join(SQUARE_PLANE_GROUPS)}}}   plane group of the discriminator  [discriminator.group]
-  --disc-arch {{conv,p4cnn,mlp}}           its body  [discriminator]
+  --disc-arch {{dcgan,conv,p4cnn,mlp}}     its body  [discriminator]
   --gen {{vanilla,conv}}                   generator  [generator]
   --loss {{ns,hinge,ra}}                   adversarial loss  [loss]
   --data {{auto,rotmnist,mnist,digits,PATH}}  images; PATH is a folder or an .npz  [dataset.source]
@@ -113,16 +115,32 @@ class Parser(jsonargparse.ArgumentParser):
                 parts = found.groupdict()
                 prefix = f"{parts['group']}." if parts.get("group") else ""
                 typed = prefix + parts["key"].lstrip("-").split("=")[0]
-                return f"unknown setting {typed!r}; did you mean {self._nearest(typed)!r}?"
+                return f"unknown setting {typed!r}; did you mean {self._nearest(typed)!r}?{self._own()}"
+        if unexpected := re.match(r"Unexpected config:(?P<text>.*)", message, re.DOTALL):
+            found_text = " ".join(unexpected["text"].split()) or "an empty file"
+            return f"--config: expected settings, one 'name: value' a line, got {found_text}"
         lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
         keys = [k for line in lines for k in re.findall(r'^Parser key "([\w.]+)":', line)]
-        told = [line for line in lines if not line.startswith(("Parser key", "Problem with given"))]
+        told = [re.sub(r'^Parser key "[\w.]+":\s*', "", line) for line in lines]
+        told = [line for line in told if line and not line.startswith("Problem with given")]
         return ": ".join([".".join(keys), " ".join(told)] if keys else [" ".join(told)])
 
     def _nearest(self, typed: str) -> str:
-        known = [o.lstrip("-") for action in self._actions for o in action.option_strings]
-        known += [short.lstrip("-") for short in (*SHORT, *CHOICES)]
+        known = self._settings()
+        if self._is_whole():
+            known += [short.lstrip("-") for short in (*SHORT, *CHOICES)]
         return difflib.get_close_matches(typed, known, n=1, cutoff=0.0)[0]
+
+    def _own(self) -> str:
+        """The settings of a class, which are few enough to list; jsonargparse parses them on their own."""
+        return "" if self._is_whole() else f" The class that was chosen has: {', '.join(self._settings())}."
+
+    def _is_whole(self) -> bool:
+        return "--config" in self._option_string_actions
+
+    def _settings(self) -> list[str]:
+        names = [o.lstrip("-") for action in self._actions for o in action.option_strings]
+        return [n for n in names if n not in ("h", "help") and not n.endswith(".help")]
 
 
 def fail(message: str, status: int = 1) -> NoReturn:
@@ -135,6 +153,7 @@ def gan_parser() -> Parser:
     """Every setting of a GAN run; a config file holds the same keys, as constructor calls."""
     parser = Parser(
         prog="train_gan.py",
+        allow_abbrev=False,
         description=HELP,
         formatter_class=type("Formatter", (jsonargparse.DefaultHelpFormatter,), {"_fill_text": _as_written}),
     )
@@ -200,7 +219,7 @@ def expand(argv: Sequence[str]) -> list[str]:
             chosen = value if inline else words.pop(0)
             if chosen in names:
                 classes += [target, names[chosen]]
-            elif key == target:  # --loss also takes a class of one's own
+            elif key == target and ("." in chosen or chosen[:1].isupper()):  # a class of one's own
                 rest += [target, chosen]
             else:
                 raise ValueError(_unknown_choice(key, chosen, names))
@@ -260,7 +279,8 @@ def default_name(config: jsonargparse.Namespace, data: ImageData) -> str:
 
 def _short(option: str, class_path: str) -> str:
     class_name = class_path.rpartition(".")[2]
-    return next((k for k, v in CHOICES[option][1].items() if v.endswith(class_name)), class_name)
+    known = CHOICES[option][1].items()
+    return next((k for k, path in known if path.rpartition(".")[2] == class_name), class_name)
 
 
 def feature_extractor(name: str) -> FeatureExtractor:
@@ -292,8 +312,11 @@ def train_gan(argv: Sequence[str] | None = None) -> dict[str, Any]:
         run, resuming = prepare(parser, config)
     except (ValueError, OSError, RuntimeError) as error:
         fail(" ".join(str(error).split()))
+    except KeyboardInterrupt:
+        fail("stopped before the first step", status=130)
     try:
         summary = run.fit(resume=resuming)
+        write_summary(summary, run.folder.summary)
     except (KeyboardInterrupt, SIGTERMException, SystemExit):
         sys.stderr.write(
             f"\nstopped; at most the epoch under way is lost. Go on with --resume {run.folder.name}\n"
@@ -301,7 +324,6 @@ def train_gan(argv: Sequence[str] | None = None) -> dict[str, Any]:
         raise SystemExit(130) from None
     except (ValueError, OSError) as error:
         fail(" ".join(str(error).split()))
-    write_summary(summary, run.folder.summary)
     show_summary(summary)
     return summary
 
@@ -312,6 +334,8 @@ def prepare(parser: Parser, config: jsonargparse.Namespace) -> tuple[Run, bool]:
         raise ValueError(f"--epochs: expected at least 1, got {config.epochs}")
     data = ImageData(**config.dataset, seed=config.seed)
     data.setup()
+    if config.dataset.source == "auto":
+        config.dataset.source = data.train.name  # what was really used: a resumed run must find it again
     pl.seed_everything(config.seed, workers=False, verbose=False)
     gan = GAN(
         build(config.generator, image_shape=data.image_shape),
@@ -326,10 +350,13 @@ def prepare(parser: Parser, config: jsonargparse.Namespace) -> tuple[Run, bool]:
     folder, resuming = choose_folder(config, data, settings)
     config.name = folder.name
     text = yaml.safe_dump(plain_settings(parser, config), sort_keys=False)
-    if not resuming:
-        folder.config.write_text(text)
     trainer = {**config.trainer, "precision": precision_for(config.precision)}
     run = Run(gan, data, extractor, folder, config.epochs, config.seed, evaluation, settings, text, trainer)
+    run.check()
+    if not resuming:
+        folder.claim(config.overwrite)
+        with atomic_write(folder.config) as temporary:
+            temporary.write_text(text)
     return run, resuming
 
 
@@ -342,12 +369,12 @@ def plain_settings(parser: Parser, config: jsonargparse.Namespace) -> dict[str, 
 def choose_folder(
     config: jsonargparse.Namespace, data: ImageData, settings: dict[str, Any]
 ) -> tuple[RunFolder, bool]:
-    """The folder of a new run, claimed, or that of the run to resume, its settings checked."""
+    """The folder of a new run, not yet made, or that of the run to resume, its settings checked."""
     folder = RunFolder(config.name or default_name(config, data), config.log_dir, config.samples_dir)
     if not config.resume:
         if config.name is None and not config.overwrite:
             folder = folder.first_free()
-        folder.claim(config.overwrite)
+        folder.require_free(config.overwrite)
         return folder, False
     if config.name is None:
         folder = folder.newest()

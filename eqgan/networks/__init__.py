@@ -1,12 +1,13 @@
 """Generators, discriminators, bodies and feature networks: plain modules, no losses, no data."""
 
-from eqgan.networks.bodies import ConvBody, P4CNNBody
+from eqgan.networks.bodies import ConvBody, P4CNNBody, StridedBody
 from eqgan.networks.budget import Budget, Match, budget, fields_for
 from eqgan.networks.discriminators import (
     ConvDiscriminator,
     Discriminator,
     MLPDiscriminator,
     P4CNNDiscriminator,
+    StridedDiscriminator,
 )
 from eqgan.networks.generators import ConvGenerator, Generator, VanillaGenerator
 
@@ -21,6 +22,8 @@ __all__ = [
     "Match",
     "P4CNNBody",
     "P4CNNDiscriminator",
+    "StridedBody",
+    "StridedDiscriminator",
     "VanillaGenerator",
     "budget",
     "fields_for",

@@ -8,7 +8,7 @@ import math
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from eqgan.groups import FieldType, PlaneGroup, regular, scalar
+from eqgan.groups import SQUARE_PLANE_GROUPS, FieldType, PlaneGroup, regular, scalar
 from eqgan.networks.budget import Match, fields_for
 from eqgan.nn import (
     AvgPool2d,
@@ -34,7 +34,10 @@ def square_side(image_shape: tuple[int, int, int], group: PlaneGroup, what: str)
     if height != width:
         raise ValueError(f"{what} expected square images, got {height}x{width}; resize them (--size)")
     if group.lattice != "square":
-        raise ValueError(f"{what} works on square pixels, which {group} does not map to themselves")
+        raise ValueError(
+            f"{what} works on square pixels, which {group} does not map to themselves. "
+            f"Use one of {', '.join(SQUARE_PLANE_GROUPS)}."
+        )
     return height
 
 
@@ -165,6 +168,60 @@ class P4CNNBody(nn.Module):
         conv = GroupConv2d(before, after, kernel, spectral=spectral, input_size=side, gain=gain)
         norm = [FieldBatchNorm2d(after)] if self.batch_norm else []
         return [conv, *norm, nn.LeakyReLU(self.slope) if self.slope else nn.ReLU()]
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch features"]:
+        return self.maps(x).flatten(1)
+
+
+class StridedBody(nn.Module):
+    """Strided 4x4 convolutions that halve the map, then one as large as what is left: DCGAN over any group.
+
+    A 4x4 window with stride 2 and padding 1 keeps every even size exactly. Most of the work is done on small
+    maps, and the top layer sees where things stand, which a mean over space would not.
+
+    Args:
+        image_shape: (channels, side, side); the side is halved while it is even and above 8.
+        group: plane group of the square lattice.
+        width: Z2-equivalent width of the first layer; it doubles at each halving, up to 8 times.
+        match: what stays equal between groups.
+        spectral: kind of spectral norm, or None.
+        pool: over the fiber.
+
+    References:
+        Radford et al., arXiv:1511.06434.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        group: PlaneGroup,
+        width: int = 32,
+        match: Match = "parameters",
+        spectral: SpectralKind | None = None,
+        pool: PoolMode = "max",
+    ) -> None:
+        super().__init__()
+        side = square_side(image_shape, group, "StridedBody")
+        gain = nn.init.calculate_gain("leaky_relu", 0.2)
+        layers: list[nn.Module] = []
+        current: FieldType = scalar(group, image_shape[0])
+        factor = 1
+        while side % 2 == 0 and side > 8:
+            following = regular(group, fields_for(min(factor, 8) * width, group, match))
+            layers += [
+                GroupConv2d(current, following, 4, 2, 1, spectral=spectral, input_size=side, gain=gain),
+                nn.LeakyReLU(0.2),
+            ]
+            current, side, factor = following, side // 2, 2 * factor
+        if not layers or side > 16:
+            raise ValueError(
+                f"size {image_shape[1]}: the strided body halves the image down to at most 16 sites without "
+                "dropping a row; sizes such as 16, 28, 32, 48, 64, 96 and 128 work (--size)."
+            )
+        top = regular(group, fields_for(2 * width, group, match))
+        layers.append(GroupConv2d(current, top, side, spectral=spectral, input_size=side, gain=gain))
+        self.maps = FieldSequential(*layers, GroupPool(top, pool))
+        self.features = top.multiplicity
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch features"]:
         return self.maps(x).flatten(1)

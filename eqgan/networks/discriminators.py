@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from eqgan.groups import Z2, PlaneGroup
-from eqgan.networks.bodies import ConvBody, P4CNNBody
+from eqgan.networks.bodies import ConvBody, P4CNNBody, StridedBody
 from eqgan.networks.budget import Match
 from eqgan.nn import SpectralKind, linear
 from eqgan.nn.pooling import PoolMode
@@ -94,6 +94,36 @@ class P4CNNDiscriminator(Discriminator):
         self.body = P4CNNBody(
             image_shape, group, width, match, 2 * width, spectral, batch_norm=False, pool=pool, slope=0.2
         )
+        self.act = nn.LeakyReLU(0.2)
+        self.head = linear(self.body.features, 1, spectral is not None)
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch"]:
+        return self.head(self.act(self.body(x))).squeeze(1)
+
+
+class StridedDiscriminator(Discriminator):
+    """Strided convolutions and a full-size top layer over any plane group: DCGAN's discriminator, invariant.
+
+    Args:
+        image_shape: (channels, side, side).
+        group: plane group of the square lattice.
+        width: Z2-equivalent width of the first layer.
+
+    References:
+        Radford et al., arXiv:1511.06434.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        group: PlaneGroup,
+        width: int = 32,
+        match: Match = "parameters",
+        spectral: SpectralKind | None = None,
+        pool: PoolMode = "max",
+    ) -> None:
+        super().__init__(image_shape, group)
+        self.body = StridedBody(image_shape, group, width, match, spectral, pool)
         self.act = nn.LeakyReLU(0.2)
         self.head = linear(self.body.features, 1, spectral is not None)
 

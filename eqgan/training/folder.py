@@ -74,20 +74,27 @@ class RunFolder:
             number += 1
         return self.numbered(number)
 
-    def claim(self, overwrite: bool) -> None:
-        """Makes the folders for a new run.
+    def require_free(self, overwrite: bool) -> None:
+        """Looks, and touches nothing.
 
         Raises:
             FileExistsError: if there is a run of this name, unless told to overwrite it.
         """
-        if self.exists():
-            if not overwrite:
-                raise FileExistsError(
-                    f"a run named {self.name!r} exists in {self.logs_root} or {self.samples_root}. "
-                    f"Continue it with --resume {self.name}, choose another --name, or give --overwrite."
-                )
-            shutil.rmtree(self.logs, ignore_errors=True)
-            shutil.rmtree(self.samples, ignore_errors=True)
+        if self.exists() and not overwrite:
+            raise FileExistsError(
+                f"a run named {self.name!r} exists in {self.logs_root} or {self.samples_root}. "
+                f"Continue it with --resume {self.name}, choose another --name, or give --overwrite."
+            )
+
+    def claim(self, overwrite: bool) -> None:
+        """Makes the folders for a new run, in place of an older one if told to.
+
+        Raises:
+            FileExistsError: if there is a run of this name, unless told to overwrite it.
+        """
+        self.require_free(overwrite)
+        shutil.rmtree(self.logs, ignore_errors=True)
+        shutil.rmtree(self.samples, ignore_errors=True)
         self.last.parent.mkdir(parents=True)
         self.samples.mkdir(parents=True)
 

@@ -27,7 +27,7 @@ class GAN(pl.LightningModule):
         ema_decay: of the averaged generator, per generator step.
 
     Raises:
-        ValueError: if the two networks are made for images of different shapes.
+        ValueError: if the two networks are made for images of different shapes, or a number is out of range.
     """
 
     def __init__(
@@ -50,6 +50,11 @@ class GAN(pl.LightningModule):
             )
         if discriminator_steps < 1:
             raise ValueError(f"expected at least 1 discriminator step, got {discriminator_steps}")
+        if min(lr_generator, lr_discriminator) < 0 or not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(
+                "expected learning rates of at least 0 and betas in [0, 1), got "
+                f"lr_generator={lr_generator}, lr_discriminator={lr_discriminator}, betas={betas}"
+            )
         self.automatic_optimization = False
         self.generator, self.discriminator = generator, discriminator
         self.ema = ema_generator(generator, ema_decay)

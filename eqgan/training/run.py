@@ -4,10 +4,12 @@ import logging
 import math
 import warnings
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from eqgan.data.cache import cache_folder
@@ -101,11 +103,32 @@ class Run:
             trainer.fit(self.gan, datamodule=self.data, ckpt_path=checkpoint, weights_only=True)
         return self._finish(evaluation, recorder, trainer)
 
+    def check(self) -> None:
+        """Meets, before the run's folder is touched, whatever would stop it before the first step.
+
+        Raises:
+            ValueError: for a split that the data do not have, a feature network that cannot read the images,
+                or an argument that Lightning's Trainer does not take.
+        """
+        _ = self.reference
+        own = ("logger", "callbacks", "plugins", "max_epochs", "num_sanity_val_steps")
+        own = (*own, "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+        if taken := sorted({*own} & {*self.trainer}):
+            raise ValueError(f"trainer: {', '.join(taken)} cannot be set, a run sets it itself")
+        try:
+            trainer = pl.Trainer(logger=False, enable_checkpointing=False, **{"devices": 1, **self.trainer})
+        except (TypeError, MisconfigurationException) as error:
+            raise ValueError(f"trainer: {str(error).replace('Trainer.__init__() ', '')}") from error
+        if trainer.world_size > 1:
+            raise ValueError(f"trainer: expected one device, got {trainer.world_size}; leave out devices")
+
     def _evaluation(self) -> Evaluation:
         options = self.evaluation
-        return Evaluation(self._reference(), self.extractor, options.samples, options.every, seed=self.seed)
+        return Evaluation(self.reference, self.extractor, options.samples, options.every, seed=self.seed)
 
-    def _reference(self) -> Reference:
+    @cached_property
+    def reference(self) -> Reference:
+        """Statistics of the real images that samples are scored against."""
         chosen = self.evaluation.reference
         images = self.data.reference(chosen)
         return reference_statistics(

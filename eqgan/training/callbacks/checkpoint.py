@@ -1,5 +1,6 @@
 """Checkpoints that are written whole or not at all, and from which a run goes on as if never stopped."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ class AtomicCheckpointIO(CheckpointIO):
     """Writes to a temporary name and renames; reads plain data only, never code."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        content = io.BytesIO()
+        torch.save(checkpoint, content)  # in memory first: torch hides a full disk behind errors of its own
         with atomic_write(path) as temporary:
-            torch.save(checkpoint, temporary)
+            temporary.write_bytes(content.getbuffer())
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: Any = True
