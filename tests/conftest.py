@@ -1,5 +1,19 @@
 """Shape annotations are checked under pytest only: beartype wraps every annotated function of the package."""
 
 import os
+from collections.abc import Iterator
+
+import jaxtyping
+import pytest
 
 os.environ.setdefault("EQGAN_NO_DOWNLOAD", "1")  # tests never reach for the network
+jaxtyping.install_import_hook("eqgan", "beartype.beartype")  # before anything imports eqgan
+
+
+@pytest.fixture
+def without_shape_checks() -> Iterator[None]:
+    """For torch.compile and torch.export, which cannot trace the type checker; users run without it."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from eqgan.groups import PlaneGroup
+from eqgan.nn import OperatorNorm
 
 Match = Literal["parameters", "activations", "none"]
 
@@ -46,7 +47,8 @@ class Budget:
 def budget(network: nn.Module, example: Tensor) -> Budget:
     """Counts the parameters, and the multiply-adds for the one item in ``example`` (batch of 1).
 
-    Counted are convolutions and matrix products, as torch's own flop counter sees them.
+    Counted are convolutions and matrix products, as torch's own flop counter sees them, without those of the
+    power iteration of an operator norm: they are done once a step, not once an item.
     """
     was_training = network.training
     network.eval()
@@ -55,4 +57,9 @@ def budget(network: nn.Module, example: Tensor) -> Budget:
             network(example)
     finally:
         network.train(was_training)
-    return Budget(sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2)
+    norms = [
+        f"{type(network).__name__}.{n}" for n, m in network.named_modules() if isinstance(m, OperatorNorm)
+    ]
+    counts = counter.get_flop_counts()
+    flops = counter.get_total_flops() - sum(sum(counts[name].values()) for name in norms if name in counts)
+    return Budget(sum(p.numel() for p in network.parameters()), flops // 2)
