@@ -1,6 +1,8 @@
 """The command line: names become objects here, once, and nowhere below."""
 
 import difflib
+import inspect
+import json
 import logging
 import re
 import sys
@@ -84,7 +86,7 @@ Train a generative adversarial network whose discriminator knows the symmetry of
   python train_gan.py --disc p4m --gen vanilla --loss ns --epochs 40 --seed 1
   python train_gan.py --data photos/ --size 64 --disc p4m
   python train_gan.py --config configs/rotmnist_p4.yaml --gan.lr_generator 2e-4
-  python train_gan.py --resume rotmnist-conv-conv_p4-hinge-s0
+  python train_gan.py --resume rotmnist-conv-dcgan_p4-ra-s0
 
 short forms (each stands for a nested setting, given in brackets):
   --disc {{{",".join(SQUARE_PLANE_GROUPS)}}}   plane group of the discriminator  [discriminator.group]
@@ -160,7 +162,7 @@ def gan_parser() -> Parser:
     parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
     parser.add_argument("--name", type=str | None, help="of the run; made from the settings by default")
     parser.add_argument("--seed", type=int, default=0, help="of weights, latents and data")
-    parser.add_argument("--epochs", type=int, default=24, help="passes over the training images")
+    parser.add_argument("--epochs", type=int, default=16, help="passes over the training images")
     parser.add_argument(
         "--resume",
         type=str | bool,
@@ -184,9 +186,11 @@ def gan_parser() -> Parser:
         Discriminator,
         "discriminator",
         skip={"image_shape"},
-        default={"class_path": "eqgan.networks.ConvDiscriminator", "init_args": {"group": "p4"}},
+        default={"class_path": "eqgan.networks.StridedDiscriminator", "init_args": {"group": "p4"}},
     )
-    parser.add_subclass_arguments(GANLoss, "loss", default={"class_path": "eqgan.training.losses.HingeLoss"})
+    parser.add_subclass_arguments(
+        GANLoss, "loss", default={"class_path": "eqgan.training.losses.RelativisticAverageLoss"}
+    )
     parser.add_class_arguments(R1Penalty, "penalty")
     parser.add_class_arguments(GAN, "gan", skip={"generator", "discriminator", "loss", "penalty"})
     parser.add_class_arguments(EvaluationSettings, "evaluation")
@@ -205,8 +209,8 @@ def expand(argv: Sequence[str]) -> list[str]:
         ValueError: for an unknown choice, naming the nearest.
 
     Example:
-        >>> expand(["--disc", "p4", "--gen", "vanilla"])
-        ['--generator', 'eqgan.networks.VanillaGenerator', '--discriminator.group', 'p4']
+        >>> expand(["--disc", "p4", "--loss", "ns"])
+        ['--loss', 'eqgan.training.losses.NonSaturatingLoss', '--discriminator.group', 'p4']
     """
     classes: list[str] = []
     rest: list[str] = []
@@ -218,7 +222,7 @@ def expand(argv: Sequence[str]) -> list[str]:
             target, names = CHOICES[key]
             chosen = value if inline else words.pop(0)
             if chosen in names:
-                classes += [target, names[chosen]]
+                classes += [target, names[chosen], *_own_defaults(target, names[chosen])]
             elif key == target and ("." in chosen or chosen[:1].isupper()):  # a class of one's own
                 rest += [target, chosen]
             else:
@@ -233,6 +237,17 @@ def expand(argv: Sequence[str]) -> list[str]:
     at = max((i for i, word in enumerate(rest) if word.split("=")[0] == "--config"), default=-1)
     cut = 0 if at < 0 else at + (1 if "=" in rest[at] else 2)
     return rest[:cut] + classes + rest[cut:]
+
+
+def _own_defaults(target: str, class_path: str) -> list[str]:
+    """A class chosen by name starts from its own defaults, not from what another class left behind."""
+    module, _, name = class_path.rpartition(".")
+    words: list[str] = []
+    for key, parameter in inspect.signature(getattr(import_module(module), name)).parameters.items():
+        if parameter.default is not inspect.Parameter.empty:
+            value = parameter.default
+            words += [f"{target}.{key}", value if isinstance(value, str) else json.dumps(value)]
+    return words
 
 
 def _unknown_choice(key: str, chosen: str, names: dict[str, str]) -> str:
@@ -336,6 +351,7 @@ def prepare(parser: Parser, config: jsonargparse.Namespace) -> tuple[Run, bool]:
     data.setup()
     if config.dataset.source == "auto":
         config.dataset.source = data.train.name  # what was really used: a resumed run must find it again
+    extractor = feature_extractor(config.evaluation.features)
     pl.seed_everything(config.seed, workers=False, verbose=False)
     gan = GAN(
         build(config.generator, image_shape=data.image_shape),
@@ -344,7 +360,6 @@ def prepare(parser: Parser, config: jsonargparse.Namespace) -> tuple[Run, bool]:
         R1Penalty(**config.penalty),
         **config.gan,
     )
-    extractor = feature_extractor(config.evaluation.features)
     settings = plain_settings(parser, config)
     evaluation = EvaluationSettings(**config.evaluation)
     folder, resuming = choose_folder(config, data, settings)
@@ -362,7 +377,7 @@ def prepare(parser: Parser, config: jsonargparse.Namespace) -> tuple[Run, bool]:
 
 def plain_settings(parser: Parser, config: jsonargparse.Namespace) -> dict[str, Any]:
     """The settings as YAML would hold them, without those that only say how to start."""
-    settings = yaml.safe_load(parser.dump(config, skip_none=True))
+    settings = yaml.safe_load(parser.dump(config, skip_unset=False))  # a null is a setting too
     return {k: v for k, v in settings.items() if k not in ("config", "resume", "overwrite")}
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from eqgan.networks import Discriminator, Generator
 from eqgan.training.ema import ema_generator
-from eqgan.training.losses import GANLoss, HingeLoss, R1Penalty
+from eqgan.training.losses import GANLoss, R1Penalty, RelativisticAverageLoss
 
 
 class GAN(pl.LightningModule):
@@ -38,7 +38,7 @@ class GAN(pl.LightningModule):
         penalty: R1Penalty | None = None,
         lr_generator: float = 5e-4,
         lr_discriminator: float = 5e-4,
-        betas: tuple[float, float] = (0.0, 0.99),
+        betas: tuple[float, float] = (0.5, 0.99),
         discriminator_steps: int = 1,
         ema_decay: float = 0.999,
     ) -> None:
@@ -58,7 +58,7 @@ class GAN(pl.LightningModule):
         self.automatic_optimization = False
         self.generator, self.discriminator = generator, discriminator
         self.ema = ema_generator(generator, ema_decay)
-        self.loss = loss or HingeLoss()
+        self.loss = loss or RelativisticAverageLoss()
         self.penalty = penalty or R1Penalty()
         self.lr_generator, self.lr_discriminator, self.betas = lr_generator, lr_discriminator, betas
         self.discriminator_steps = discriminator_steps
@@ -81,7 +81,7 @@ class GAN(pl.LightningModule):
         self.step(discriminator_optimizer, self.discriminator, loss + penalty, counts=False)
         self.record(d_loss=loss, score_real=real_score.mean(), score_fake=fake_score.mean())
 
-        if (batch_idx + 1) % self.discriminator_steps == 0:
+        if int(self.discriminator_step) % self.discriminator_steps == 0:  # counted across epochs
             self.discriminator.requires_grad_(False)  # its weights need no gradient here
             real_score, fake_score = self.score(real, fake, needs_real=self.loss.generator_sees_reals)
             loss = self.loss.generator(fake_score, real_score)

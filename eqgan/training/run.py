@@ -5,9 +5,12 @@ import math
 import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
+import yaml
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import Tensor
@@ -91,7 +94,9 @@ class Run:
         evaluation = self._evaluation()
         recorder = Recorder(self.folder.samples / "metrics.csv", evaluation)
         checkpoint = self.folder.last if resume and self.folder.last.exists() else None
-        step = read_checkpoint(checkpoint)["global_step"] if checkpoint else None
+        step = self._own_checkpoint(checkpoint)["global_step"] if checkpoint else None
+        # a stream of its own: latents depend neither on the group nor on what was drawn before in this process
+        torch.manual_seed((1 << 32) + self.seed)
         trainer = self._trainer(evaluation, recorder, step)
         with warnings.catch_warnings():
             # data come from one tensor on the device: there are no worker processes to advise about
@@ -102,6 +107,17 @@ class Run:
                 warnings.filterwarnings("ignore", message=known)
             trainer.fit(self.gan, datamodule=self.data, ckpt_path=checkpoint, weights_only=True)
         return self._finish(evaluation, recorder, trainer)
+
+    def _own_checkpoint(self, path: Path) -> dict[str, Any]:
+        """The checkpoint, whose weights might fit other networks too: p2 and pm have the same shapes."""
+        checkpoint = read_checkpoint(path)
+        there, here = (yaml.safe_load(text) or {} for text in (checkpoint["eqgan"]["config"], self.config))
+        for role in ("generator", "discriminator"):
+            if there.get(role) != here.get(role):
+                raise ValueError(
+                    f"{path} belongs to another run: its {role} is {there.get(role)}, not {here.get(role)}"
+                )
+        return checkpoint
 
     def check(self) -> None:
         """Meets, before the run's folder is touched, whatever would stop it before the first step.

@@ -45,7 +45,7 @@ class Recorder(pl.Callback):
 
     def __init__(self, path: Path, evaluation: Evaluation) -> None:
         self.path, self.evaluation = path, evaluation
-        self.rows: list[dict[str, float]] = []
+        self.rows: list[dict[str, float | int]] = []
         self.shown: dict[str, float] = {}
         self.seconds = 0.0
         self.spent_evaluating = 0.0
@@ -115,7 +115,7 @@ class EpochClock(pl.Callback):
         self.recorder.epoch_ended(trainer)
 
 
-def write_rows(path: Path, rows: list[dict[str, float]]) -> None:
+def write_rows(path: Path, rows: list[dict[str, float | int]]) -> None:
     """A CSV with a column for every key that occurs."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     with atomic_write(path) as temporary, temporary.open("w", newline="") as file:

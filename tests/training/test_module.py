@@ -1,0 +1,250 @@
+"""The adversarial module: step by step the bare loop of the oracle, and what it counts and averages."""
+
+import copy
+import warnings
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from eqgan.data.loader import TensorLoader
+from eqgan.groups import P4, Z2
+from eqgan.networks import ConvDiscriminator, ConvGenerator, Generator, StridedDiscriminator, VanillaGenerator
+from eqgan.training.ema import ema_generator
+from eqgan.training.losses import HingeLoss, NonSaturatingLoss, R1Penalty, RelativisticAverageLoss
+from eqgan.training.module import GAN
+from tests.oracles import gan as oracle
+
+LOSSES = {"hinge": HingeLoss, "ns": NonSaturatingLoss, "ra": RelativisticAverageLoss}
+SHAPE = (1, 16, 16)
+
+
+def networks(seed=0, spectral="bank", group=P4):
+    torch.manual_seed(seed)
+    return (
+        ConvGenerator(SHAPE, latent_dim=6, width=2),
+        ConvDiscriminator(SHAPE, group, width=4, spectral=spectral),
+    )
+
+
+def loader(batches=5, size=4):
+    draws = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (batches * size, *SHAPE), generator=draws, dtype=torch.uint8)
+    return TensorLoader(images, None, size, seed=0)
+
+
+class Kept(pl.Callback):
+    """Keeps the records of every batch, as the recorder of a run does."""
+
+    def __init__(self):
+        self.rows = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.rows.append({k: v.item() for k, v in pl_module.records.items()})
+        pl_module.records.clear()
+
+
+def fit(gan, data, epochs=1, **options):
+    kept = Kept()
+    settings = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    settings |= {"enable_model_summary": False, "log_every_n_steps": 1, "accelerator": "cpu", "devices": 1}
+    with warnings.catch_warnings():
+        for known in (".*does not have many workers.*", ".*in eval mode at the start.*", ".*treespec.*"):
+            warnings.filterwarnings("ignore", message=known)
+        trainer = pl.Trainer(max_epochs=epochs, callbacks=[kept], **settings | options)
+        trainer.fit(gan, data)
+    return trainer, kept.rows
+
+
+def require_equal(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    different = [name for name in ours if not torch.equal(ours[name], theirs[name])]
+    assert not different, f"differ: {different}"
+
+
+@pytest.mark.parametrize(
+    ("loss", "steps", "gamma", "every"),
+    [("hinge", 1, 0.1, 2), ("ns", 2, 1.0, 1), ("ra", 1, 0.1, 3), ("ra", 2, 0.0, 1)],
+)
+def test_equals_the_bare_loop_bit_for_bit(loss, steps, gamma, every):
+    generator, discriminator = networks()
+    ours = GAN(
+        copy.deepcopy(generator),
+        copy.deepcopy(discriminator),
+        LOSSES[loss](),
+        R1Penalty(gamma, every),
+        lr_generator=2e-3,
+        lr_discriminator=1e-3,
+        betas=(0.5, 0.9),
+        discriminator_steps=steps,
+        ema_decay=0.4,
+    )
+    data = loader(batches=6)
+    batches = [images for images, _ in data]
+    torch.manual_seed(11)
+    _, records = fit(ours, data)
+
+    torch.manual_seed(11)
+    average, expected = oracle.train(
+        generator,
+        discriminator,
+        batches,
+        latent_dim=6,
+        loss=loss,
+        gamma=gamma,
+        every=every,
+        rates=(2e-3, 1e-3),
+        betas=(0.5, 0.9),
+        discriminator_steps=steps,
+        decay=0.4,
+    )
+    require_equal(ours.generator.state_dict(), generator.state_dict())
+    require_equal(ours.discriminator.state_dict(), discriminator.state_dict())
+    require_equal(ours.ema.module.state_dict(), average.state_dict())
+    assert [{k: row[k] for k in ("d_loss", "g_loss") if k in row} for row in records] == expected
+
+
+def test_a_difference_in_the_loop_would_be_seen():
+    """The comparison above can fail: one more random number, and nothing is equal."""
+    generator, discriminator = networks()
+    ours = GAN(copy.deepcopy(generator), discriminator, penalty=R1Penalty(0.0))
+    torch.manual_seed(11)
+    torch.rand(1)
+    fit(ours, data := loader())
+    torch.manual_seed(11)
+    other = GAN(generator, networks()[1], penalty=R1Penalty(0.0))
+    fit(other, data)
+    with pytest.raises(AssertionError, match="differ"):
+        require_equal(ours.generator.state_dict(), other.generator.state_dict())
+
+
+@pytest.mark.parametrize(("steps", "counted"), [(1, 12), (2, 6), (4, 3), (7, 1)])
+def test_global_step_counts_generator_steps(steps, counted):
+    gan = GAN(*networks(), penalty=R1Penalty(0.1, 1), discriminator_steps=steps)
+    trainer, rows = fit(gan, loader(batches=6), epochs=2)
+    assert trainer.global_step == counted
+    assert int(gan.discriminator_step) == 12
+    assert sum("g_loss" in row for row in rows) == counted
+    assert int(gan.ema.n_averaged) == counted
+
+
+def test_what_a_step_records():
+    gan = GAN(*networks(), HingeLoss(), R1Penalty(2.0, every=2))
+    _, rows = fit(gan, loader(batches=4))
+    always = {"d_loss", "g_loss", "score_real", "score_fake"}
+    norms = {"gradient_norm_generator", "gradient_norm_discriminator"}
+    assert [row.keys() for row in rows] == [always | norms | {"penalty"}, always | norms] * 2
+    assert all(row[norm] > 0 for row in rows for norm in norms)
+    assert rows[0]["penalty"] > 0, "as the loss would hold it every step: the lazy factor is taken out"
+    _, sparse = fit(GAN(*networks(), HingeLoss(), R1Penalty(0.0)), loader(batches=4), log_every_n_steps=2)
+    assert ["gradient_norm_generator" in row for row in sparse] == [True, False, True, False]
+
+
+def test_the_recorded_penalty_is_that_of_every_step():
+    values = []
+    for every in (1, 4):
+        gan = GAN(*networks(), HingeLoss(), R1Penalty(2.0, every=every))
+        torch.manual_seed(0)
+        values.append(fit(gan, loader(batches=1))[1][0]["penalty"])
+    assert values[0] == pytest.approx(values[1], rel=1e-6)
+
+
+def test_the_generator_learns_against_a_frozen_discriminator():
+    """Signal arrives: with the discriminator held, its score of the fakes rises."""
+    gan = GAN(*networks(), HingeLoss(), R1Penalty(0.0), lr_generator=1e-2, lr_discriminator=0.0)
+    before = copy.deepcopy(gan.discriminator.state_dict())
+    _, rows = fit(gan, loader(batches=10), epochs=2)
+    assert rows[-1]["score_fake"] > rows[0]["score_fake"]
+    named = dict(gan.discriminator.named_parameters())
+    assert all(torch.equal(before[name], parameter) for name, parameter in named.items())
+
+
+def test_the_discriminator_needs_gradients_again_after_a_generator_step():
+    gan = GAN(*networks(), penalty=R1Penalty(0.0))
+    fit(gan, loader(batches=1))
+    assert all(p.requires_grad for p in gan.discriminator.parameters())
+    assert not any(p.requires_grad for p in gan.ema.parameters())
+
+
+# --- the averaged generator ------------------------------------------------------------------------------
+
+
+class Number(Generator):
+    """One weight, one float buffer and one count."""
+
+    def __init__(self):
+        super().__init__((1, 1, 1), 1)
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.register_buffer("statistic", torch.zeros(1))
+        self.register_buffer("batches", torch.zeros((), dtype=torch.long))
+
+    def forward(self, z):
+        return (z * self.weight)[:, :, None, None]
+
+
+def test_the_average_warms_up():
+    network = Number()
+    average = ema_generator(network, decay=0.3)
+    expected = None
+    for n in range(8):
+        with torch.no_grad():
+            network.weight.fill_(n + 1), network.statistic.fill_(-n - 1), network.batches.add_(2)
+        average.update_parameters(network)
+        keep = min(0.3, (1 + n) / (10 + n))
+        expected = n + 1.0 if n == 0 else keep * expected + (1 - keep) * (n + 1)
+        assert average.module.weight.item() == pytest.approx(expected, rel=1e-6)
+        assert average.module.statistic.item() == pytest.approx(-expected, rel=1e-6), "buffers too"
+        assert average.module.batches.item() == 2 * (n + 1), "counts are copied"
+
+
+def test_the_average_is_never_trained_and_samples_are_its():
+    gan = GAN(*networks(), penalty=R1Penalty(0.0), ema_decay=0.9)
+    fit(gan, loader(batches=3))
+    assert not gan.ema.module.training
+    z = gan.generator.draw_latents(4)
+    buffers = copy.deepcopy(dict(gan.ema.named_buffers()))
+    drawn = gan.sample(z)
+    assert torch.equal(drawn, gan.ema.module(z))
+    assert not torch.equal(drawn, gan.generator.eval()(z))
+    assert not drawn.requires_grad
+    assert all(torch.equal(buffers[name], buffer) for name, buffer in gan.ema.named_buffers())
+
+
+@pytest.mark.parametrize("decay", [1.0, -0.1])
+def test_a_decay_out_of_range(decay):
+    with pytest.raises(ValueError, match=r"decay in \[0, 1\), got"):
+        ema_generator(Number(), decay)
+
+
+# --- bad arguments ---------------------------------------------------------------------------------------
+
+
+def test_networks_for_different_images():
+    generator = VanillaGenerator((3, 16, 16), latent_dim=4, hidden=(4,))
+    with pytest.raises(ValueError, match=r"draws \(3, 16, 16\) images, the discriminator sees \(1, 16, 16\)"):
+        GAN(generator, networks()[1])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"discriminator_steps": 0}, "at least 1 discriminator step, got 0"),
+        ({"lr_generator": -1.0}, "learning rates of at least 0"),
+        ({"lr_discriminator": -1.0}, "learning rates of at least 0"),
+        ({"betas": (1.0, 0.9)}, r"betas in \[0, 1\)"),
+        ({"ema_decay": 1.0}, "EMA decay"),
+    ],
+)
+def test_numbers_out_of_range(options, message):
+    with pytest.raises(ValueError, match=message):
+        GAN(*networks(), **options)
+
+
+@pytest.mark.parametrize("group", [Z2, P4], ids=str)
+def test_any_body_and_generator_go_together(group):
+    torch.manual_seed(0)
+    generator = VanillaGenerator(SHAPE, latent_dim=4, hidden=(8,), batch_norm=True)
+    gan = GAN(generator, StridedDiscriminator(SHAPE, group, width=4), NonSaturatingLoss(), R1Penalty(0.1, 1))
+    _, rows = fit(gan, loader(batches=2))
+    assert all(torch.isfinite(torch.tensor(list(row.values()))).all() for row in rows)
