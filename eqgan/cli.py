@@ -385,7 +385,8 @@ def choose_folder(
     config: jsonargparse.Namespace, data: ImageData, settings: dict[str, Any]
 ) -> tuple[RunFolder, bool]:
     """The folder of a new run, not yet made, or that of the run to resume, its settings checked."""
-    folder = RunFolder(config.name or default_name(config, data), config.log_dir, config.samples_dir)
+    name = default_name(config, data) if config.name is None else config.name
+    folder = RunFolder(name, config.log_dir, config.samples_dir)
     if not config.resume:
         if config.name is None and not config.overwrite:
             folder = folder.first_free()

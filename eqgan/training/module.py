@@ -64,6 +64,7 @@ class GAN(pl.LightningModule):
         self.discriminator_steps = discriminator_steps
         self.register_buffer("discriminator_step", torch.zeros((), dtype=torch.long))
         self.records: dict[str, Tensor] = {}
+        self.norms_due: set[str] = set()
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         rates = ((self.generator, self.lr_generator), (self.discriminator, self.lr_discriminator))
@@ -71,7 +72,8 @@ class GAN(pl.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         real, _ = batch
-        self.records_norms = batch_idx % self.trainer.log_every_n_steps == 0
+        if batch_idx % self.trainer.log_every_n_steps == 0:
+            self.norms_due = {"generator", "discriminator"}
         generator_optimizer, discriminator_optimizer = self.optimizers()
         fake = self.generator(self.generator.draw_latents(len(real)))
 
@@ -112,8 +114,10 @@ class GAN(pl.LightningModule):
         raw = optimizer.optimizer
         raw.zero_grad()
         self.manual_backward(loss)
-        if self.records_norms:
-            self.record(**{f"gradient_norm_{_role(network, self)}": _gradient_norm(network)})
+        role = "generator" if network is self.generator else "discriminator"
+        if role in self.norms_due:  # the next step of either, which need not be in the same batch
+            self.norms_due.discard(role)
+            self.record(**{f"gradient_norm_{role}": _gradient_norm(network)})
         if counts:
             optimizer.step()
         else:
@@ -127,10 +131,6 @@ class GAN(pl.LightningModule):
     def sample(self, latents: Tensor) -> Tensor:
         """Images in [-1, 1] of the averaged generator, which no training step disturbs."""
         return self.ema.module.eval()(latents)
-
-
-def _role(network: torch.nn.Module, gan: GAN) -> str:
-    return "generator" if network is gan.generator else "discriminator"
 
 
 def _gradient_norm(network: torch.nn.Module) -> Tensor:

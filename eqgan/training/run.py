@@ -95,7 +95,7 @@ class Run:
         recorder = Recorder(self.folder.samples / "metrics.csv", evaluation)
         checkpoint = self.folder.last if resume and self.folder.last.exists() else None
         step = self._own_checkpoint(checkpoint)["global_step"] if checkpoint else None
-        # a stream of its own: latents depend neither on the group nor on what was drawn before in this process
+        # a stream of its own: latents depend neither on the group nor on what this process drew before
         torch.manual_seed((1 << 32) + self.seed)
         trainer = self._trainer(evaluation, recorder, step)
         with warnings.catch_warnings():

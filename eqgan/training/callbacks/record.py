@@ -48,10 +48,11 @@ class Recorder(pl.Callback):
         self.rows: list[dict[str, float | int]] = []
         self.shown: dict[str, float] = {}
         self.seconds = 0.0
+        self.cpu_seconds = 0.0  # of all threads: what a busy machine does not distort
         self.spent_evaluating = 0.0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: GAN) -> None:
-        self._started = time.perf_counter()
+        self._started, self._cpu_started = time.perf_counter(), time.process_time()
         self._images = 0
         self._epoch, self._window = Means(), Means()
 
@@ -74,6 +75,7 @@ class Recorder(pl.Callback):
         """Stops the clock of training; called before anything else is done with the epoch."""
         taken = time.perf_counter() - self._started
         self.seconds += taken
+        self.cpu_seconds += time.process_time() - self._cpu_started
         self._rate = self._images / taken
         self._evaluation_started = time.perf_counter()
 
@@ -84,6 +86,7 @@ class Recorder(pl.Callback):
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
             "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
             "images_per_second": self._rate,
             **self._epoch.read(),
             **scores,
@@ -96,11 +99,13 @@ class Recorder(pl.Callback):
                 trainer.logger.log_metrics({**scores, "epoch": trainer.current_epoch}, trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "seconds": self.seconds, "spent_evaluating": self.spent_evaluating}
+        names = ("rows", "seconds", "cpu_seconds", "spent_evaluating")
+        return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = list(state_dict["rows"])
-        self.seconds, self.spent_evaluating = state_dict["seconds"], state_dict["spent_evaluating"]
+        self.seconds, self.cpu_seconds = state_dict["seconds"], state_dict["cpu_seconds"]
+        self.spent_evaluating = state_dict["spent_evaluating"]
         last = self.rows[-1] if self.rows else {}
         self.shown = {k: last[k] for k in ("fid", "fid_min") if k in last}
 
