@@ -133,7 +133,7 @@ class GroupConv2d(nn.Module):
         """The bank the convolution uses, normalised; kept in eval until anything it depends on changes."""
         if self.training or torch.compiler.is_compiling() or not self._may_cache():
             return self._normalised_bank()
-        sources = (self.weight, *self.buffers())
+        sources = (self.weight,) if self.norm is None else (self.weight, *self.norm.buffers())
         if self._cache is None or not _same(self._cache[0], sources):
             with torch.no_grad(), torch.inference_mode(False):
                 bank = self._normalised_bank().clone()
