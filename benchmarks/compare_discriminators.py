@@ -85,6 +85,7 @@ def collect(work: Path, groups: list[str], seeds: list[int], epochs: int, extra:
                 "fid_min_equal_steps": min(p["fid"] for p in at_steps),
                 "fid_min_equal_seconds": minimum(points, "cpu_seconds", 1.02 * budget),
                 "fid_min_rescored": summary["at_minimum"]["fid"],
+                "fid_min_without_group_element": summary["fid_min_without_group_element"],
                 "at_minimum": summary["at_minimum"],
                 "class_shares_final": summary["class_shares_final"],
                 "training_seconds": summary["training_seconds"],

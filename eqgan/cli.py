@@ -23,7 +23,7 @@ from eqgan.data.files import atomic_write
 from eqgan.data.module import ImageData
 from eqgan.groups import SQUARE_PLANE_GROUPS, PlaneGroup, plane_group
 from eqgan.metrics import FeatureExtractor, features_from_path, inception_features
-from eqgan.networks import Discriminator, Generator
+from eqgan.networks import Discriminator, Generator, OrbitGenerator
 from eqgan.networks.features import feature_network, feature_network_record
 from eqgan.training.folder import RunFolder
 from eqgan.training.losses import GANLoss, R1Penalty
@@ -96,6 +96,7 @@ short forms (each stands for a nested setting, given in brackets):
   --data {{auto,rotmnist,mnist,digits,PATH}}  images; PATH is a folder or an .npz  [dataset.source]
   --data-root DIR                        where MNIST lies; else EQGAN_DATA, else data/  [dataset.root]
   --size N, --batch-size N, --fraction F [dataset.size, dataset.batch_size, dataset.fraction]
+  --symmetrise {{true,false}}              random element of D's group in the latent  (default true)
   --fid-features {{default,inception,MODULE:FACTORY}}  [evaluation.features]
 """
 
@@ -174,6 +175,12 @@ def gan_parser() -> Parser:
     parser.add_argument("--overwrite", type=bool, nargs="?", const=True, default=False, help="replace a run")
     parser.add_argument("--log_dir", type=Path, default=Path("logs"), help="parent of logs/<run>")
     parser.add_argument("--samples_dir", type=Path, default=Path("samples"), help="parent of samples/<run>")
+    parser.add_argument(
+        "--symmetrise",
+        type=bool,
+        default=True,
+        help="move each sample by a random element of the discriminator's group, which its score cannot see",
+    )
     parser.add_argument("--precision", type=str, default="auto", help="auto, 32-true or bf16-mixed")
     parser.add_class_arguments(ImageData, "dataset", skip={"seed"})
     parser.add_subclass_arguments(
@@ -205,6 +212,8 @@ def _as_written(self: Any, text: str, width: int, indent: str) -> str:
 def expand(argv: Sequence[str]) -> list[str]:
     """Replaces the short forms by the nested settings they stand for, classes before their arguments.
 
+    Config files come first, wherever they stand: what is typed beside a file overrides it.
+
     Raises:
         ValueError: for an unknown choice, naming the nearest.
 
@@ -212,6 +221,7 @@ def expand(argv: Sequence[str]) -> list[str]:
         >>> expand(["--disc", "p4", "--loss", "ns"])
         ['--loss', 'eqgan.training.losses.NonSaturatingLoss', '--discriminator.group', 'p4']
     """
+    configs: list[str] = []
     classes: list[str] = []
     rest: list[str] = []
     words = list(argv)
@@ -231,12 +241,11 @@ def expand(argv: Sequence[str]) -> list[str]:
             rest += [SHORT[key] + inline + value]
         elif key in ("--log-dir", "--samples-dir"):
             rest += [key.replace("-dir", "_dir") + inline + value]
+        elif key == "--config":
+            configs += [option + inline + value, *([] if inline or not words else [words.pop(0)])]
         else:
             rest.append(option + inline + value)
-    # a config file given on the command line comes before what overrides it
-    at = max((i for i, word in enumerate(rest) if word.split("=")[0] == "--config"), default=-1)
-    cut = 0 if at < 0 else at + (1 if "=" in rest[at] else 2)
-    return rest[:cut] + classes + rest[cut:]
+    return configs + classes + rest
 
 
 def _own_defaults(target: str, class_path: str) -> list[str]:
@@ -353,9 +362,13 @@ def prepare(parser: Parser, config: jsonargparse.Namespace) -> tuple[Run, bool]:
         config.dataset.source = data.train.name  # what was really used: a resumed run must find it again
     extractor = feature_extractor(config.evaluation.features)
     pl.seed_everything(config.seed, workers=False, verbose=False)
+    generator = build(config.generator, image_shape=data.image_shape)
+    discriminator = build(config.discriminator, image_shape=data.image_shape)
+    if config.symmetrise and discriminator.group.order > 1:
+        generator = OrbitGenerator(generator, discriminator.group)
     gan = GAN(
-        build(config.generator, image_shape=data.image_shape),
-        build(config.discriminator, image_shape=data.image_shape),
+        generator,
+        discriminator,
         build(config.loss),
         R1Penalty(**config.penalty),
         **config.gan,

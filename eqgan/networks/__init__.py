@@ -9,7 +9,7 @@ from eqgan.networks.discriminators import (
     P4CNNDiscriminator,
     StridedDiscriminator,
 )
-from eqgan.networks.generators import ConvGenerator, Generator, VanillaGenerator
+from eqgan.networks.generators import ConvGenerator, Generator, OrbitGenerator, VanillaGenerator
 
 __all__ = [
     "Budget",
@@ -20,6 +20,7 @@ __all__ = [
     "Generator",
     "MLPDiscriminator",
     "Match",
+    "OrbitGenerator",
     "P4CNNBody",
     "P4CNNDiscriminator",
     "StridedBody",

@@ -7,6 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from eqgan.groups import SQUARE_PLANE_GROUPS, PlaneGroup, scalar
+from eqgan.nn import act
+
 
 class Generator(nn.Module, ABC):
     """Draws images from latents.
@@ -35,6 +38,42 @@ class Generator(nn.Module, ABC):
             return torch.randn(count, self.latent_dim, device=weight.device, dtype=weight.dtype)
         z = torch.randn(count, self.latent_dim, generator=generator, device=generator.device)
         return z.to(weight)
+
+
+class OrbitGenerator(Generator):
+    """Any generator with a random group element in its latent, which moves the image: g G(z).
+
+    Its law is exactly invariant under the group, whatever ``base`` has learnt. To an invariant discriminator
+    the two are the same generator: it cannot see in which orientation an image is drawn, so it cannot teach
+    ``base`` to draw all of them, and without the random element the samples gather at a few orientations.
+
+    Args:
+        base: the generator that is trained.
+        group: plane group of the square lattice, usually the discriminator's.
+
+    References:
+        Birrell et al., arXiv:2202.01129 (structure-preserving GANs).
+    """
+
+    def __init__(self, base: Generator, group: PlaneGroup) -> None:
+        super().__init__(base.image_shape, base.latent_dim + 1)
+        channels, height, width = base.image_shape
+        if height != width or group.lattice != "square":
+            raise ValueError(
+                f"{group} does not map {height}x{width} images to themselves; use square images and one of "
+                f"{', '.join(SQUARE_PLANE_GROUPS)}, or --symmetrise false"
+            )
+        self.base, self.group = base, group
+        self.image_type = scalar(group, channels)
+
+    def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch channels height width"]:
+        images = self.base(z[:, :-1])
+        # Phi(z) of a standard normal is uniform: it picks the element
+        uniform = torch.special.ndtr(z[:, -1].float())
+        element = (self.group.order * uniform).long().clamp_max(self.group.order - 1)
+        rows = [(element == g).nonzero().squeeze(1) for g in range(self.group.order)]
+        moved = [act(g, images[chosen], self.image_type) for g, chosen in enumerate(rows)]
+        return torch.cat(moved)[torch.cat(rows).argsort()]
 
 
 class VanillaGenerator(Generator):

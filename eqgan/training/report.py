@@ -26,6 +26,7 @@ def summarise(
     recorder: Recorder,
     evaluation: Evaluation,
     rescored: Scores,
+    unmoved: Scores | None,
     final: Scores,
     class_shares: list[float] | None,
     real: torch.Tensor,
@@ -52,13 +53,22 @@ def summarise(
         "fid_min_seen": evaluation.fid_min,
         "fid_min_epoch": evaluation.fid_min_epoch,
         "at_minimum": rescored.as_dict(),
+        "fid_min_without_group_element": None if unmoved is None else unmoved.fid,
         "class_shares_final": class_shares,
-        "invariance_error": invariance_error(gan.discriminator, real, gan.discriminator.group),
+        "invariance_error": _invariance_error(gan, real),
         "logs": str(folder.logs),
         "samples": str(folder.samples),
         "settings": settings,
         "versions": versions(),
     }
+
+
+def _invariance_error(gan: GAN, real: torch.Tensor) -> float | None:
+    """None where it says nothing: a discriminator that collapsed gives every image the same score."""
+    try:
+        return invariance_error(gan.discriminator, real, gan.discriminator.group)
+    except ValueError:
+        return None
 
 
 def versions() -> dict[str, str]:
@@ -112,13 +122,17 @@ def show_summary(summary: dict[str, Any], console: Console | None = None) -> Non
         f"{scores['fid']:.2f}, scored again on fresh latents "
         f"(epoch {summary['fid_min_epoch']}; {summary['fid_min_seen']:.2f} when chosen)",
     )
+    if (unmoved := summary["fid_min_without_group_element"]) is not None:
+        table.add_row("without the group element", f"{unmoved:.2f}: an invariant D cannot teach orientations")
     shares = ", ".join(f"{k} {scores[k]:.3f}" for k in ("precision", "recall", "density", "coverage"))
     table.add_row("there", shares)
     if summary["class_shares_final"]:
         table.add_row(
             "classes at the end, %", " ".join(f"{100 * s:.1f}" for s in summary["class_shares_final"])
         )
-    table.add_row("invariance error of D", f"{summary['invariance_error']:.1e} under {summary['group']}")
+    error = summary["invariance_error"]
+    told = "not defined: it gives every image the same score" if error is None else f"{error:.1e}"
+    table.add_row("invariance error of D", f"{told} under {summary['group']}")
     provenance = scores["provenance"]
     features, data = provenance["features"], provenance["data"]
     table.add_row(

@@ -18,6 +18,7 @@ from torch import Tensor
 from eqgan.data.cache import cache_folder
 from eqgan.data.module import ImageData
 from eqgan.metrics import FeatureExtractor, Reference, Scores, reference_statistics, score_features
+from eqgan.networks import OrbitGenerator
 from eqgan.networks.features import FeatureNetwork
 from eqgan.training.callbacks import (
     AtomicCheckpointIO,
@@ -198,12 +199,13 @@ class Run:
         features = evaluation.features(self.gan, stream=0)
         final = score_features(features, evaluation.reference)
         shares = self._class_shares(features)
-        rescored = self._score_best(evaluation)
+        rescored, unmoved = self._score_best(evaluation)
         summary = summarise(
             self.gan,
             recorder,
             evaluation,
             rescored,
+            unmoved,
             final,
             shares,
             self.real_images(256).to(self.gan.device),
@@ -215,7 +217,8 @@ class Run:
             trainer.logger.finalize("success")
         return summary
 
-    def _score_best(self, evaluation: Evaluation) -> Scores:
+    def _score_best(self, evaluation: Evaluation) -> tuple[Scores, Scores | None]:
+        """Scores of the best checkpoint on fresh latents, and of its base generator where that differs."""
         kept = {name: tensor.clone() for name, tensor in self.gan.ema.state_dict().items()}
         best = read_checkpoint(self.folder.best)["state_dict"]
         prefix = "ema."
@@ -223,7 +226,11 @@ class Run:
             {name.removeprefix(prefix): t for name, t in best.items() if name.startswith(prefix)}
         )
         try:
-            return evaluation.score(self.gan, stream=-1)
+            moved, unmoved = evaluation.score(self.gan, stream=-1), None
+            if isinstance(self.gan.generator, OrbitGenerator):
+                features = evaluation.features(self.gan, stream=-1, moved=False)
+                unmoved = score_features(features, evaluation.reference, neighbours=False)
+            return moved, unmoved
         finally:
             self.gan.ema.load_state_dict(kept)
 

@@ -58,12 +58,18 @@ class Evaluation(pl.Callback):
         """Scores of ``samples`` fresh images; ``stream`` tells apart the draws of one seed."""
         return score_features(self.features(gan, stream), self.reference)
 
-    def features(self, gan: GAN, stream: int) -> Tensor:
-        """Features of fresh images, (samples, features), a thousand at a time."""
+    def features(self, gan: GAN, stream: int, moved: bool = True) -> Tensor:
+        """Features of fresh images, (samples, features), a thousand at a time.
+
+        Args:
+            moved: whether the random group element of an ``OrbitGenerator`` acts, or the identity instead.
+        """
         draws = torch.Generator().manual_seed(1_000_003 * (self.seed + 1) + stream)
         counts = [1000] * (self.samples // 1000) + [self.samples % 1000] * (self.samples % 1000 > 0)
         latents = (gan.generator.draw_latents(count, draws) for count in counts)
-        return torch.cat([self.extractor.extract(gan.sample(z).float().clone()) for z in latents])
+        if not moved:
+            latents = (torch.cat([z[:, :-1], torch.full_like(z[:, -1:], -math.inf)], 1) for z in latents)
+        return torch.cat([self.extractor.extract(_finite(gan.sample(z).float().clone())) for z in latents])
 
     def values(self) -> dict[str, float]:
         """The scores of this epoch, if it was scored, for the records."""
@@ -77,3 +83,12 @@ class Evaluation(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.fid_min, self.fid_min_epoch = state_dict["fid_min"], state_dict["fid_min_epoch"]
+
+
+def _finite(images: Tensor) -> Tensor:
+    if not torch.isfinite(images).all():
+        raise ValueError(
+            "training diverged: the generator draws images that are not finite. "
+            "Lower --gan.lr_generator and --gan.lr_discriminator; best-fid.ckpt holds the best epoch so far"
+        )
+    return images
