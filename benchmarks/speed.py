@@ -4,7 +4,7 @@
     python benchmarks/speed.py --quick             # fewer rounds and cases
 
 Layers: the bank and its convolution against `F.conv2d` with the same channel counts, forward and backward,
-batch 64. Step: a training step of `train_gan.py --disc p4 --disc-arch conv` in Lightning against a bare loop
+batch 64. Step: a step of `train_gan.py --disc p4 --disc-arch conv` in Lightning against a bare loop
 with dense convolutions of the same channel counts. Evaluation: one FID on 10,000 samples with the reference
 cached, against an epoch. Writes results/speed.json.
 """

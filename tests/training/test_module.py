@@ -139,6 +139,9 @@ def test_what_a_step_records():
     assert rows[0]["penalty"] > 0, "as the loss would hold it every step: the lazy factor is taken out"
     _, sparse = fit(GAN(*networks(), HingeLoss(), R1Penalty(0.0)), loader(batches=4), log_every_n_steps=2)
     assert ["gradient_norm_generator" in row for row in sparse] == [True, False, True, False]
+    gan = GAN(*networks(), HingeLoss(), R1Penalty(0.0), discriminator_steps=2)  # it steps in odd batches only
+    _, odd = fit(gan, loader(batches=4), log_every_n_steps=2)
+    assert ["gradient_norm_generator" in row for row in odd] == [False, True, False, True]
 
 
 def test_the_recorded_penalty_is_that_of_every_step():

@@ -39,7 +39,7 @@ def test_after_two_of_four_epochs(shared, whole):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
 def test_after_a_signal(number, shared, whole, monkeypatch, capsys):
-    """Five batches an epoch; the signal comes in the middle of the third."""
+    """Five batches an epoch: the signal comes in the middle of the third."""
     name = f"stopped-by-{number.name}"
     with monkeypatch.context() as patch:
         at_step(patch, 12, lambda: signal.raise_signal(number))
@@ -89,15 +89,17 @@ def test_before_the_first_checkpoint(shared, whole, monkeypatch):
 
 def test_without_a_name_the_newest_run_of_these_settings(place, capsys):
     """It was named after its settings; the second one of the same settings got a number."""
+    settings = {"evaluation__every": 4, "discriminator__spectral": "null"}  # a null is a setting too
     for _ in range(2):
-        place.train("--epochs", "1", evaluation__every=4)
+        place.train("--epochs", "1", **settings)
     names = sorted(p.name for p in (place.root / "logs").iterdir())
-    assert names == ["digits-conv-conv_p4-ra-s3", "digits-conv-conv_p4-ra-s3-2"]
+    assert names == ["digits-50pct-conv-conv_p4-ra-s3", "digits-50pct-conv-conv_p4-ra-s3-2"]
     before = place.last(names[0]).read_bytes()
-    place.train("--resume", "--epochs", "2", evaluation__every=4)
+    place.train("--resume", "--epochs", "2", **settings)
     assert [len(place.rows(name)) for name in names] == [1, 2]
     assert place.last(names[0]).read_bytes() == before
-    assert "digits-conv-conv_p4-ra-s3-2" in capsys.readouterr().out
+    place.resume(names[1])
+    assert "digits-50pct-conv-conv_p4-ra-s3-2" in capsys.readouterr().out
 
 
 def test_a_finished_run_is_reported_again_and_left_as_it_was(shared, whole):
@@ -133,7 +135,7 @@ def refused(place, argv, capsys, code=1):
         (("--gan.lr_generator", "0.5"), "gan.lr_generator", "0.001", "0.5"),
         (("--loss", "hinge"), "loss.class_path", "RelativisticAverageLoss", "HingeLoss"),
         (("--seed", "4"), "seed", "3", "4"),
-        (("--batch-size", "128"), "dataset.batch_size", "256", "128"),
+        (("--batch-size", "64"), "dataset.batch_size", "128", "64"),
         (("--discriminator.width", "5"), "discriminator.init_args.width", "4", "5"),
     ],
 )
@@ -157,7 +159,7 @@ def test_an_unknown_run_lists_those_there_are(shared, whole, capsys):
 def test_an_unknown_run_where_there_are_none(place, capsys):
     assert refused(place, lambda: place.resume("whale"), capsys).endswith("Runs there: none.")
     line = refused(place, lambda: place.train("--resume"), capsys)
-    assert "no run named 'digits-conv-conv_p4-ra-s3'" in line
+    assert "no run named 'digits-50pct-conv-conv_p4-ra-s3'" in line
 
 
 class Malice:
