@@ -23,8 +23,13 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import torch
 
-from eqgan.cli import train_gan
+from eqgan.cli import parse_gan, prepare, train_gan
+from eqgan.groups import P4, PlaneGroup
+from eqgan.metrics import score_features
+from eqgan.networks import OrbitGenerator
+from eqgan.training.callbacks import read_checkpoint
 from eqgan.training.report import versions
 
 HERE = Path(__file__).resolve().parent
@@ -53,11 +58,30 @@ def run(work: Path, group: str, seed: int, epochs: int, extra: list[str]) -> dic
     return train_gan([*words, "--resume", name] if started else [*words, "--name", name])
 
 
+@torch.inference_mode()
+def moved_by(work: Path, name: str, group: PlaneGroup) -> float:
+    """FID of a finished run's best generator whose samples are moved by random elements of another group.
+
+    The control for z2: is it the discriminator, or only the random element in the samples?
+    """
+    where = ["--log_dir", str(work / "logs"), "--samples_dir", str(work / "samples")]
+    made, _ = prepare(*parse_gan(["--resume", name, *where]))
+    state = read_checkpoint(made.folder.best)["state_dict"]
+    made.gan.ema.load_state_dict({k[4:]: v for k, v in state.items() if k.startswith("ema.")})
+    orbit = OrbitGenerator(made.gan.ema.module, group).eval()
+    draws = torch.Generator().manual_seed(made.seed)
+    latents = [orbit.draw_latents(1000, draws) for _ in range(made.evaluation.samples // 1000)]
+    features = torch.cat([made.extractor.extract(orbit(z)) for z in latents])
+    return score_features(features, made.reference, neighbours=False).fid
+
+
 def minimum(points: list[dict[str, float]], key: str, limit: float) -> float | None:
     return min((p["fid"] for p in points if p[key] <= limit), default=None)
 
 
-def collect(work: Path, groups: list[str], seeds: list[int], epochs: int, extra: list[str]) -> dict[str, Any]:
+def collect(
+    work: Path, groups: list[str], seeds: list[int], epochs: int, extra: list[str], source: str
+) -> dict[str, Any]:
     """All runs: p4 first, whose time is the budget the others are then given too."""
     runs: dict[str, Any] = {}
     for seed in seeds:
@@ -73,6 +97,7 @@ def collect(work: Path, groups: list[str], seeds: list[int], epochs: int, extra:
                 per_epoch = points[-1]["cpu_seconds"] / (points[-1]["epoch"] + 1)
                 more = max(2, int((budget - points[-1]["cpu_seconds"]) / per_epoch) // 2 * 2)
                 summary = run(work, group, seed, int(points[-1]["epoch"]) + 1 + more, extra)
+            moved = moved_by(work, f"{group}-s{seed}", P4) if group == "z2" and source == "rotmnist" else None
             at_steps = [p for p in points if p["epoch"] < epochs]
             runs[f"{group}-s{seed}"] = {
                 "group": group,
@@ -86,6 +111,7 @@ def collect(work: Path, groups: list[str], seeds: list[int], epochs: int, extra:
                 "fid_min_equal_seconds": minimum(points, "cpu_seconds", 1.02 * budget),
                 "fid_min_rescored": summary["at_minimum"]["fid"],
                 "fid_min_without_group_element": summary["fid_min_without_group_element"],
+                "fid_min_moved_by_p4": moved,
                 "at_minimum": summary["at_minimum"],
                 "class_shares_final": summary["class_shares_final"],
                 "training_seconds": summary["training_seconds"],
@@ -104,12 +130,17 @@ def table(runs: dict[str, Any], groups: list[str]) -> dict[str, Any]:
         mine = [r for r in runs.values() if r["group"] == group]
         row: dict[str, Any] = {"parameters": mine[0]["parameters"], "multiply_adds": mine[0]["multiply_adds"]}
         for key in (
+            "fid_min_rescored",
+            "fid_min_without_group_element",
+            "fid_min_moved_by_p4",
             "fid_end_equal_steps",
             "fid_min_equal_steps",
             "fid_min_equal_seconds",
             "cpu_seconds_for_equal_steps",
         ):
             values = [r[key] for r in mine if r[key] is not None]
+            if not values:
+                continue
             row[key] = {"mean": statistics.mean(values), "min": min(values), "values": values}
         rows[group] = row
     return rows
@@ -134,6 +165,23 @@ def draw(runs: dict[str, Any], groups: list[str], path: Path, title: str) -> Non
     figure.suptitle(title)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def show_samples(work: Path, runs: dict[str, Any], path: Path) -> None:
+    """The last grid of the p4 run with the lowest minimum FID, beside real images."""
+    p4 = {name: r["fid_min_rescored"] for name, r in runs.items() if r["group"] == "p4"}
+    if not p4:
+        return
+    folder = work / "samples" / min(p4, key=lambda name: p4[name])
+    last = sorted(folder.glob("epoch_*.png"))[-1]
+    figure, axes = plt.subplots(1, 2, figsize=(10, 5.3), layout="constrained")
+    for axis, file, title in ((axes[0], folder / "real.png", "real"), (axes[1], last, "generated, p4")):
+        axis.imshow(plt.imread(file), cmap="gray")
+        axis.set_title(title)
+        axis.set_axis_off()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
     plt.close(figure)
 
 
@@ -163,7 +211,7 @@ def main() -> None:
         extra += ["--data-root", options.data_root]
     extra += ["--data", source]
     epochs = options.epochs or default_epochs()
-    runs = collect(options.work, groups, seeds, epochs, extra)
+    runs = collect(options.work, groups, seeds, epochs, extra, source)
     result = {
         "program": "benchmarks/compare_discriminators.py " + " ".join(sys.argv[1:]),
         "data": source,
@@ -175,15 +223,18 @@ def main() -> None:
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=1) + "\n")
+    show_samples(options.work, runs, options.picture.with_name("samples.png"))
     draw(runs, groups, options.picture, f"{source}: z2, p4 and p4m discriminators at equal parameters")
     for group, row in result["table"].items():
         print(group, {k: (v["mean"], v["min"]) if isinstance(v, dict) else v for k, v in row.items()})
 
 
 def default_epochs() -> int:
-    from eqgan.cli import gan_parser
+    from eqgan.cli import gan_parser, set_lengths
 
-    return int(gan_parser().get_defaults().epochs)
+    config = gan_parser().get_defaults()
+    set_lengths(config, 12_000 // config.dataset.batch_size)
+    return int(config.epochs)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from eqgan.networks.features import feature_network, feature_network_record
 from eqgan.training.folder import RunFolder
 from eqgan.training.losses import GANLoss, R1Penalty
 from eqgan.training.module import GAN
-from eqgan.training.report import show_summary, write_summary
+from eqgan.training.report import show_start, show_summary, write_summary
 from eqgan.training.run import EvaluationSettings, Run, flatten
 
 register_type(PlaneGroup, str, plane_group)
@@ -107,6 +107,12 @@ class Parser(jsonargparse.ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         fail(self._clear(str(ex or message)), status=2)
 
+    def parse_args(self, *args: Any, **options: Any) -> jsonargparse.Namespace:
+        try:
+            return super().parse_args(*args, **options)
+        except UnicodeDecodeError as error:
+            self.error(f"--config: expected a text file in YAML, got other bytes ({error})")
+
     def _clear(self, message: str) -> str:
         patterns = (
             r"Group '(?P<group>[\w.]+)' does not accept (?:nested )?(?:option|key) '(?P<key>[\w.-]+)'",
@@ -122,11 +128,17 @@ class Parser(jsonargparse.ArgumentParser):
         if unexpected := re.match(r"Unexpected config:(?P<text>.*)", message, re.DOTALL):
             found_text = " ".join(unexpected["text"].split()) or "an empty file"
             return f"--config: expected settings, one 'name: value' a line, got {found_text}"
-        lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
+        lines = [_plain_types(line).strip(" -") for line in message.splitlines() if line.strip()]
         keys = [k for line in lines for k in re.findall(r'^Parser key "([\w.]+)":', line)]
         told = [re.sub(r'^Parser key "[\w.]+":\s*', "", line) for line in lines]
-        told = [line for line in told if line and not line.startswith("Problem with given")]
-        return ": ".join([".".join(keys), " ".join(told)] if keys else [" ".join(told)])
+        told = [line for line in told if line and not line.startswith(("Problem with given", "Subtypes:"))]
+        told = [
+            line for line in told if not line.startswith(("Errors:", "Given value type:", "Does not val"))
+        ]
+        text = re.sub(r"(?<=\S) Expected an? ", " or ", " ".join(told)).replace(
+            " Given value:", ". Got value:"
+        )
+        return ": ".join([".".join(keys), text] if keys else [text])
 
     def _nearest(self, typed: str) -> str:
         known = self._settings()
@@ -146,6 +158,13 @@ class Parser(jsonargparse.ArgumentParser):
         return [n for n in names if n not in ("h", "help") and not n.endswith(".help")]
 
 
+def _plain_types(line: str) -> str:
+    """Types as a person would name them: ``int`` for ``<class 'int'>``, ``null`` for ``NoneType``."""
+    line = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", line).replace("NoneType", "null")
+    line = re.sub(r"typing\.Literal\[(.*?)\]", r"one of \1", line)
+    return line.replace("Expected a one", "Expected one").replace("Expected a int", "Expected an int")
+
+
 def fail(message: str, status: int = 1) -> NoReturn:
     """One clear line, and out."""
     sys.stderr.write(f"eqgan: error: {message}\n")
@@ -163,7 +182,11 @@ def gan_parser() -> Parser:
     parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
     parser.add_argument("--name", type=str | None, help="of the run; made from the settings by default")
     parser.add_argument("--seed", type=int, default=0, help="of weights, latents and data")
-    parser.add_argument("--epochs", type=int, default=16, help="passes over the training images")
+    parser.add_argument(
+        "--epochs",
+        type=int | None,
+        help="passes over the training images; by default as many as make 3,000 discriminator steps",
+    )
     parser.add_argument(
         "--resume",
         type=str | bool,
@@ -338,6 +361,9 @@ def train_gan(argv: Sequence[str] | None = None) -> dict[str, Any]:
         fail(" ".join(str(error).split()))
     except KeyboardInterrupt:
         fail("stopped before the first step", status=130)
+    precision = run.trainer["precision"]
+    told = ["resumed" if resuming else "new", f"{config.epochs} epoch(s)", f"seed {config.seed}", precision]
+    show_start(run.gan, run.data, run.folder, told)
     try:
         summary = run.fit(resume=resuming)
         write_summary(summary, run.folder.summary)
@@ -354,7 +380,7 @@ def train_gan(argv: Sequence[str] | None = None) -> dict[str, Any]:
 
 def prepare(parser: Parser, config: jsonargparse.Namespace) -> tuple[Run, bool]:
     """Everything that can go wrong before a step is taken goes wrong here, before a file is written."""
-    if config.epochs < 1:
+    if config.epochs is not None and config.epochs < 1:
         raise ValueError(f"--epochs: expected at least 1, got {config.epochs}")
     data = ImageData(**config.dataset, seed=config.seed)
     data.setup()
@@ -362,6 +388,7 @@ def prepare(parser: Parser, config: jsonargparse.Namespace) -> tuple[Run, bool]:
         config.dataset.source = data.train.name  # what was really used: a resumed run must find it again
     extractor = feature_extractor(config.evaluation.features)
     pl.seed_everything(config.seed, workers=False, verbose=False)
+    set_lengths(config, len(data.train) // data.batch_size)
     generator = build(config.generator, image_shape=data.image_shape)
     discriminator = build(config.discriminator, image_shape=data.image_shape)
     if config.symmetrise and discriminator.group.order > 1:
@@ -386,6 +413,14 @@ def prepare(parser: Parser, config: jsonargparse.Namespace) -> tuple[Run, bool]:
         with atomic_write(folder.config) as temporary:
             temporary.write_text(text)
     return run, resuming
+
+
+def set_lengths(config: jsonargparse.Namespace, steps: int) -> None:
+    """Lengths that were left open, in passes of this many steps: 3,000 in all, scored every 375."""
+    if config.epochs is None:
+        config.epochs = max(1, round(3000 / steps))
+    if config.evaluation.every is None:
+        config.evaluation.every = max(1, round(375 / steps))
 
 
 def plain_settings(parser: Parser, config: jsonargparse.Namespace) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 import eqgan
 from eqgan.data.files import atomic_write
+from eqgan.data.module import ImageData
 from eqgan.metrics import Scores
 from eqgan.metrics.equivariance import invariance_error
 from eqgan.networks import budget
@@ -69,6 +70,23 @@ def _invariance_error(gan: GAN, real: torch.Tensor) -> float | None:
         return invariance_error(gan.discriminator, real, gan.discriminator.group)
     except ValueError:
         return None
+
+
+def show_start(gan: GAN, data: ImageData, folder: RunFolder, settings: list[str]) -> None:
+    """What is about to be trained on what, before the progress bar."""
+    generator = budget(gan.generator, gan.generator.draw_latents(1))
+    discriminator = budget(gan.discriminator, torch.zeros(1, *data.image_shape))
+    group = gan.discriminator.group
+    shape = "x".join(map(str, data.image_shape))
+    for line in (
+        f"run {folder.name}: {', '.join(settings)}",
+        f"data {data.name}: {len(data.train):,} training images {shape}, sha256 {data.sha256}",
+        f"generator: {generator.parameters:,} parameters, {generator.multiply_adds:,} multiply-adds an image",
+        f"discriminator: {group}, group order {group.order}, {discriminator.parameters:,} parameters, "
+        f"{discriminator.multiply_adds:,} multiply-adds an image",
+        f"curves: tensorboard --logdir {folder.logs_root}; grids: {folder.samples}",
+    ):
+        print(line, flush=True)
 
 
 def versions() -> dict[str, str]:

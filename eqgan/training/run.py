@@ -45,18 +45,18 @@ class EvaluationSettings:
         features: ``"default"`` (the shipped network), ``"inception"``, or ``package.module:factory``.
         reference: split of real images: ``"auto"`` takes the test split where there is one.
         samples: images drawn for each score.
-        every: epochs between scores.
+        every: epochs between scores; None leaves it to the command line, which makes it 375 steps.
         grid: samples in a picture.
     """
 
     features: str = "default"
     reference: str = "auto"
     samples: int = 10_000
-    every: int = 2
+    every: int | None = None
     grid: int = 64
 
     def __post_init__(self) -> None:
-        if self.samples < 2 or self.every < 1 or self.grid < 1:
+        if self.samples < 2 or (self.every is not None and self.every < 1) or self.grid < 1:
             raise ValueError(
                 "evaluation: expected samples of at least 2, every and grid of at least 1, got "
                 f"samples={self.samples}, every={self.every}, grid={self.grid}"
@@ -141,7 +141,7 @@ class Run:
 
     def _evaluation(self) -> Evaluation:
         options = self.evaluation
-        return Evaluation(self.reference, self.extractor, options.samples, options.every, seed=self.seed)
+        return Evaluation(self.reference, self.extractor, options.samples, options.every or 1, seed=self.seed)
 
     @cached_property
     def reference(self) -> Reference:
