@@ -1,4 +1,4 @@
-"""The random group element in the latent: exactly invariant samples, in a way an invariant score cannot see."""
+"""The random group element in the latent: exactly invariant samples, which an invariant score cannot see."""
 
 import math
 
