@@ -5,6 +5,7 @@ import io
 
 import pytest
 import torch
+from torch import nn
 
 from eqgan.groups import P4, P4M, SQUARE_PLANE_GROUPS, Z2, plane_group
 from eqgan.networks import ConvDiscriminator, MLPDiscriminator, P4CNNDiscriminator
@@ -127,6 +128,17 @@ def test_scores_are_one_unbounded_number_each(body):
     with torch.no_grad():
         network.head.bias.add_(1e6)
         torch.testing.assert_close(network(x), score + 1e6)
+
+
+@EVERY_BODY
+def test_the_fiber_is_pooled_as_asked(body):
+    """One seed, one set of weights: the maximum over the fiber lies above its mean, and is another number."""
+    of_max, of_mean = (discriminator(body, P4, pool=pool).eval().body for pool in ("max", "mean"))
+    x = images(discriminator(body, P4))
+    unpooled = nn.Sequential(*of_max.maps[:-1])(x).unflatten(1, (-1, 4))
+    torch.testing.assert_close(of_max.maps(x), unpooled.amax(2))
+    torch.testing.assert_close(of_mean.maps(x), unpooled.mean(2))
+    assert (of_max(x) > of_mean(x)).all()
 
 
 # --- sizes -----------------------------------------------------------------------------------------------

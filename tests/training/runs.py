@@ -2,10 +2,12 @@
 
 import csv
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from eqgan.cli import train_gan
@@ -18,6 +20,7 @@ TINY = {
     "fraction": 0.5,
     "seed": 3,
     "precision": "32-true",
+    "symmetrise": "true",
     "gen": "conv",
     "generator.width": 2,
     "generator.latent_dim": 16,
@@ -110,3 +113,17 @@ def require_same_run(place: Place, first: str, second: str) -> None:
     assert rows[0] == rows[1]
     pictures = [{p.name: p.read_bytes() for p in place.samples(n).glob("*.png")} for n in (first, second)]
     assert pictures[0] == pictures[1]
+
+
+def refused(place: Place, run: Callable[[], Any], capsys: pytest.CaptureFixture[str], code: int = 1) -> str:
+    """The one line of an error, after which every file is as it was."""
+    before = place.content()
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        run()
+    lines = capsys.readouterr().err.splitlines()
+    assert stop.value.code == code
+    assert place.content() == before, "a file was touched"
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("eqgan: error: ")
+    return lines[0]

@@ -12,7 +12,7 @@ import torch
 
 from eqgan.training.callbacks import read_checkpoint
 from eqgan.training.module import GAN
-from tests.training.runs import differences, require_same_run
+from tests.training.runs import differences, refused, require_same_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -112,20 +112,6 @@ def test_a_finished_run_is_reported_again_and_left_as_it_was(shared, whole):
 
 
 # --- refusals: nothing is touched ------------------------------------------------------------------------
-
-
-def refused(place, argv, capsys, code=1):
-    """The one line of an error, after which every file is as it was."""
-    before = place.content()
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        argv()
-    lines = capsys.readouterr().err.splitlines()
-    assert stop.value.code == code
-    assert place.content() == before, "a file was touched"
-    assert len(lines) == 1, lines
-    assert lines[0].startswith("eqgan: error: ")
-    return lines[0]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,66 @@
+"""Every config under configs/ trains a step, on images of the size and colours that it is for."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+import eqgan
+from eqgan.cli import parse_gan, train_gan
+
+FOLDER = Path(eqgan.__file__).parents[1] / "configs"
+CONFIGS = sorted(FOLDER.rglob("*.y*ml"))
+NAMED = ("auto", "rotmnist", "mnist", "digits")
+
+
+def stand_in(path: Path, folder: Path) -> list[str]:
+    """The digits for anything like them; else a few images of noise, coloured, of the config's size."""
+    dataset = yaml.safe_load(path.read_text()).get("dataset", {})
+    if dataset.get("source", "auto") in NAMED:
+        return ["--data", "digits"]
+    side = dataset.get("size") or 32
+    count = max(64, dataset.get("batch_size", 64))
+    noise = np.random.RandomState(0).randint(0, 256, (count, side, side, 3), dtype=np.uint8)
+    np.savez(folder / "noise.npz", images=noise)
+    return ["--data", str(folder / "noise.npz"), "--fraction", "1"]
+
+
+def test_there_are_some():
+    assert CONFIGS
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_it_trains_a_step(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("EQGAN_CACHE", str(tmp_path / "cache"))
+    summary = train_gan(
+        [
+            *("--config", str(path), *stand_in(path, tmp_path)),
+            *("--epochs", "1", "--trainer.limit_train_batches", "1", "--gan.discriminator_steps", "1"),
+            *("--evaluation.samples", "16", "--evaluation.features", "default", "--evaluation.grid", "4"),
+            *("--log-dir", str(tmp_path / "logs"), "--samples-dir", str(tmp_path / "samples")),
+        ]
+    )
+    assert summary["generator_steps"] == 1
+    assert (tmp_path / "samples" / summary["run"] / "epoch_0000.png").is_file()
+    config = yaml.safe_load(path.read_text())
+    wanted = config.get("discriminator", {}).get("init_args", {}).get("group")
+    assert wanted in (None, summary["group"])
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_it_says_what_it_is_for_and_every_key_counts(path):
+    """Its first line is a comment, and what it sets is what the parser then holds."""
+    assert path.read_text().startswith("# ")
+
+    def flat(values, prefix=""):
+        for key, value in values.items():
+            if isinstance(value, dict):
+                yield from flat(value, f"{prefix}{key}.")
+            else:
+                yield prefix + key, value
+
+    held = parse_gan(["--config", str(path)])[1]
+    for key, value in flat(yaml.safe_load(path.read_text())):
+        found = held[key]
+        assert (list(found) if isinstance(found, tuple) else found) == value or str(found) == value, key
