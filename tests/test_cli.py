@@ -9,8 +9,7 @@ import pytest
 import yaml
 
 import eqgan
-from eqgan import cli
-from eqgan.cli import expand, parse_gan, train_gan
+from eqgan.cli import building, expand, parse_gan, parsing, train_gan
 from eqgan.data.module import ImageData
 from eqgan.groups import P4, P4M, SQUARE_PLANE_GROUPS
 
@@ -146,9 +145,9 @@ def test_help_shows_the_short_forms(capsys):
         train_gan(["--help"])
     assert not stop.value.code
     told = capsys.readouterr().out
-    for option in (*cli.SHORT, *cli.CHOICES):
+    for option in (*parsing.SHORT, *parsing.CHOICES):
         assert option in told
-    for _, names in cli.CHOICES.values():
+    for _, names in parsing.CHOICES.values():
         assert all(name in told for name in names)
     assert ",".join(SQUARE_PLANE_GROUPS) in told
     for option in ("--epochs", "--seed", "--name", "--config", "--print_config", "--resume", "--overwrite"):
@@ -173,7 +172,7 @@ def test_a_run_is_named_after_what_tells_it_apart(words, name):
     settings = parsed("--data", "digits", *words.split())
     data = ImageData(**settings.dataset, seed=settings.seed)
     data.setup()
-    assert cli.default_name(settings, data) == name
+    assert building.default_name(settings, data) == name
 
 
 def test_without_mnist_the_digits_are_used_and_recorded(tmp_path, monkeypatch, caplog):
@@ -183,7 +182,7 @@ def test_without_mnist_the_digits_are_used_and_recorded(tmp_path, monkeypatch, c
     with caplog.at_level(logging.WARNING):
         parser, settings = parse_gan([*small.split(), "--data-root", str(tmp_path / "empty"), "--seed", "2"])
         assert settings.dataset.source == "auto"
-        run, resuming = cli.prepare(parser, settings)
+        run, resuming = building.prepare(parser, settings)
     told = [record.getMessage() for record in caplog.records if record.name == "eqgan"]
     assert len(told) == 1
     assert "using scikit-learn's 1,797 digits instead" in told[0]
@@ -197,20 +196,20 @@ def test_lengths_that_were_left_open_are_steps(epochs, every, steps):
     """The same amount of training for a large and a small set; never less than one pass."""
     settings = parsed("--epochs", str(epochs or "null"), "--evaluation.every", str(every or "null"))
     assert (settings.epochs, settings.evaluation.every) == (epochs, every)
-    cli.set_lengths(settings, steps)
+    building.set_lengths(settings, steps)
     assert settings.epochs == epochs or 1000 <= settings.epochs * steps <= 10_000
     assert settings.evaluation.every == every or settings.evaluation.every >= 1
     assert settings.epochs >= 1
 
 
 def test_precision(monkeypatch):
-    monkeypatch.setattr(cli.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(building.torch.cuda, "is_available", lambda: False)
     for native, chosen in ((True, "bf16-mixed"), (False, "32-true")):
-        monkeypatch.setattr(cli, "_cpu_multiplies_bf16", lambda native=native: native)
-        assert cli.precision_for("auto") == chosen
-        assert cli.precision_for("64-true") == "64-true"
+        monkeypatch.setattr(building, "_cpu_multiplies_bf16", lambda native=native: native)
+        assert building.precision_for("auto") == chosen
+        assert building.precision_for("64-true") == "64-true"
     monkeypatch.undo()
-    assert isinstance(cli._cpu_multiplies_bf16(), bool)
+    assert isinstance(building._cpu_multiplies_bf16(), bool)
 
 
 # --- the doors -------------------------------------------------------------------------------------------
