@@ -58,7 +58,7 @@ def run(work: Path, group: str, seed: int, epochs: int, extra: list[str]) -> dic
     return train_gan([*words, "--resume", name] if started else [*words, "--name", name])
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def moved_by(work: Path, name: str, group: PlaneGroup) -> float:
     """FID of a finished run's best generator whose samples are moved by random elements of another group.
 
@@ -102,6 +102,7 @@ def collect(
             runs[f"{group}-s{seed}"] = {
                 "group": group,
                 "seed": seed,
+                "epochs_whole_run": summary["epochs"],
                 "parameters": summary["discriminator"]["parameters"],
                 "multiply_adds": summary["discriminator"]["multiply_adds"],
                 "budget_cpu_seconds": budget,
@@ -109,9 +110,9 @@ def collect(
                 "fid_end_equal_steps": at_steps[-1]["fid"],
                 "fid_min_equal_steps": min(p["fid"] for p in at_steps),
                 "fid_min_equal_seconds": minimum(points, "cpu_seconds", 1.02 * budget),
-                "fid_min_rescored": summary["at_minimum"]["fid"],
-                "fid_min_without_group_element": summary["fid_min_without_group_element"],
-                "fid_min_moved_by_p4": moved,
+                "fid_min_whole_run_rescored": summary["at_minimum"]["fid"],
+                "fid_min_whole_run_without_group_element": summary["fid_min_without_group_element"],
+                "fid_min_whole_run_moved_by_p4": moved,
                 "at_minimum": summary["at_minimum"],
                 "class_shares_final": summary["class_shares_final"],
                 "training_seconds": summary["training_seconds"],
@@ -130,9 +131,9 @@ def table(runs: dict[str, Any], groups: list[str]) -> dict[str, Any]:
         mine = [r for r in runs.values() if r["group"] == group]
         row: dict[str, Any] = {"parameters": mine[0]["parameters"], "multiply_adds": mine[0]["multiply_adds"]}
         for key in (
-            "fid_min_rescored",
-            "fid_min_without_group_element",
-            "fid_min_moved_by_p4",
+            "fid_min_whole_run_rescored",
+            "fid_min_whole_run_without_group_element",
+            "fid_min_whole_run_moved_by_p4",
             "fid_end_equal_steps",
             "fid_min_equal_steps",
             "fid_min_equal_seconds",
@@ -170,7 +171,7 @@ def draw(runs: dict[str, Any], groups: list[str], path: Path, title: str) -> Non
 
 def show_samples(work: Path, runs: dict[str, Any], path: Path) -> None:
     """The last grid of the p4 run with the lowest minimum FID, beside real images."""
-    p4 = {name: r["fid_min_rescored"] for name, r in runs.items() if r["group"] == "p4"}
+    p4 = {name: r["fid_min_whole_run_rescored"] for name, r in runs.items() if r["group"] == "p4"}
     if not p4:
         return
     folder = work / "samples" / min(p4, key=lambda name: p4[name])
@@ -209,7 +210,7 @@ def main() -> None:
         extra += ["--evaluation.samples", "500"]
     if options.data_root:
         extra += ["--data-root", options.data_root]
-    extra += ["--data", source]
+    extra += ["--data", source, "--evaluation.every", "2"]
     epochs = options.epochs or default_epochs()
     runs = collect(options.work, groups, seeds, epochs, extra, source)
     result = {

@@ -169,7 +169,17 @@ def whole_step(rounds: int, width: int = 32) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         where = ["--log_dir", f"{folder}/logs", "--samples_dir", f"{folder}/samples"]
-        words = ["--disc", "p4", "--disc-arch", "conv", "--discriminator.width", str(width), *where]
+        words = [
+            "--data",
+            "rotmnist",
+            "--disc",
+            "p4",
+            "--disc-arch",
+            "conv",
+            "--discriminator.width",
+            str(width),
+            *where,
+        ]
         words += ["--epochs", "1", "--evaluation.samples", "100", "--precision", "32-true"]
         run, _ = prepare(*parse_gan(words))
         run.progress_bar = False
@@ -198,9 +208,9 @@ def evaluation(rounds: int) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         where = ["--log_dir", f"{folder}/logs", "--samples_dir", f"{folder}/samples"]
-        run, _ = prepare(*parse_gan(["--disc", "p4", "--epochs", "1", *where]))
+        run, _ = prepare(*parse_gan(["--data", "rotmnist", "--disc", "p4", "--epochs", "1", *where]))
         run.progress_bar = False
-        run._reference()
+        _ = run.reference
         scorer = run._evaluation()
         seconds = []
         for number in range(rounds):
@@ -223,7 +233,8 @@ def start_up() -> dict[str, float]:
     program = (
         "import time, pytorch_lightning as pl; started = time.time()\n"
         "from eqgan.cli import parse_gan, prepare\n"
-        "run, _ = prepare(*parse_gan(['--disc', 'p4', '--epochs', '1', '--evaluation.samples', '100',"
+        "run, _ = prepare(*parse_gan(['--data', 'rotmnist', '--disc', 'p4', '--epochs', '1',"
+        " '--evaluation.samples', '100',"
         " '--log_dir', '{0}/l', '--samples_dir', '{0}/s', '--trainer', '{{\"max_steps\": 1}}']))\n"
         "run.progress_bar = False; run.fit()\n"
     )
@@ -231,6 +242,11 @@ def start_up() -> dict[str, float]:
         started = time.perf_counter()
         subprocess.run([sys.executable, "-c", program.format(folder)], check=True, capture_output=True)
         return {"seconds_to_first_step_and_exit": round(time.perf_counter() - started, 2)}
+
+
+def write(path: Path, result: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def main() -> None:
@@ -255,9 +271,8 @@ def main() -> None:
     }
     for name in options.only.split(","):
         result[name] = parts[name]()
+        write(options.out, result)
         print(name, json.dumps(result[name]) if name != "layers" else "", flush=True)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

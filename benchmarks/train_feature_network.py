@@ -20,6 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 import eqgan.networks
+from eqgan.data.files import atomic_write
 from eqgan.data.imageset import ImageSet
 from eqgan.data.sources import load_images
 from eqgan.networks.features import FeatureNetwork
@@ -109,8 +110,10 @@ def main() -> None:
         "torch": torch.__version__,
         "hardware": platform.processor() or platform.machine(),
     }
-    (options.out / "feature_network.safetensors").write_bytes(payload)
-    (options.out / "feature_network.json").write_text(json.dumps(record, indent=2) + "\n")
+    with atomic_write(options.out / "feature_network.safetensors") as temporary:
+        temporary.write_bytes(payload)
+    with atomic_write(options.out / "feature_network.json") as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n")
     print(json.dumps(record, indent=2), f"{len(payload)} bytes")
 
 

@@ -5,7 +5,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from pytorch_lightning.utilities.exceptions import SIGTERMException
+import torch
+from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 from rich.console import Console
 
 from eqgan.cli.building import prepare, set_lengths
@@ -37,8 +38,10 @@ def train_gan(argv: Sequence[str] | None = None) -> dict[str, Any]:
             f"\nstopped; at most the epoch under way is lost. Go on with --resume {run.folder.name}\n"
         )
         raise SystemExit(130) from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MisconfigurationException) as error:
         fail(" ".join(str(error).split()))
+    except torch.OutOfMemoryError:
+        fail("out of memory on the device; use a smaller --batch-size or --discriminator.width")
     show_summary(summary)
     return summary
 

@@ -101,12 +101,13 @@ def prepare(parser: Parser, config: jsonargparse.Namespace) -> tuple[Run, bool]:
         R1Penalty(**config.penalty),
         **config.gan,
     )
+    config.precision = precision_for(config.precision)  # as used: another machine must resume with the same
     settings = plain_settings(parser, config)
     evaluation = EvaluationSettings(**config.evaluation)
     folder, resuming = choose_folder(config, data, settings)
     config.name = folder.name
     text = yaml.safe_dump(plain_settings(parser, config), sort_keys=False)
-    trainer = {**config.trainer, "precision": precision_for(config.precision)}
+    trainer = {**config.trainer, "precision": config.precision}
     run = Run(gan, data, extractor, folder, config.epochs, config.seed, evaluation, settings, text, trainer)
     run.check()
     if not resuming:
@@ -117,11 +118,11 @@ def prepare(parser: Parser, config: jsonargparse.Namespace) -> tuple[Run, bool]:
 
 
 def set_lengths(config: jsonargparse.Namespace, steps: int) -> None:
-    """Lengths that were left open, in passes of this many steps: 3,000 in all, scored every 375."""
+    """Lengths that were left open, in passes of this many steps: 3,000 in all, scored every 500."""
     if config.epochs is None:
         config.epochs = max(1, round(3000 / steps))
     if config.evaluation.every is None:
-        config.evaluation.every = max(1, round(375 / steps))
+        config.evaluation.every = max(1, round(500 / steps))
 
 
 def plain_settings(parser: Parser, config: jsonargparse.Namespace) -> dict[str, Any]:

@@ -171,7 +171,7 @@ def gan_parser() -> Parser:
         nargs="?",
         const=True,
         default=False,
-        help="go on with the run of this name; without a name, with the newest one of these settings",
+        help="go on with the run of this name; without a name, with the last one named after these settings",
     )
     parser.add_argument("--overwrite", type=bool, nargs="?", const=True, default=False, help="replace a run")
     parser.add_argument("--log_dir", type=Path, default=Path("logs"), help="parent of logs/<run>")

@@ -133,12 +133,16 @@ class GroupConv2d(nn.Module):
         """The bank the convolution uses, normalised; kept in eval until anything it depends on changes."""
         if self.training or torch.compiler.is_compiling() or not self._may_cache():
             return self._normalised_bank()
-        sources = (self.weight,) if self.norm is None else (self.weight, *self.norm.buffers())
+        sources = self._bank_sources()
         if self._cache is None or not _same(self._cache[0], sources):
             with torch.no_grad(), torch.inference_mode(False):
                 bank = self._normalised_bank().clone()
                 self._cache = (tuple(s.detach().clone() for s in sources), bank)
         return self._cache[1]
+
+    def _bank_sources(self) -> tuple[Tensor, ...]:
+        """All that may change and that the bank depends on; the index table never does."""
+        return (self.weight,) if self.norm is None else (self.weight, *self.norm.buffers())
 
     def _may_cache(self) -> bool:
         # On a GPU comparing values would wait for the device, and the gather is one small kernel there.

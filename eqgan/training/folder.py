@@ -95,8 +95,8 @@ class RunFolder:
         self.require_free(overwrite)
         shutil.rmtree(self.logs, ignore_errors=True)
         shutil.rmtree(self.samples, ignore_errors=True)
-        self.last.parent.mkdir(parents=True)
-        self.samples.mkdir(parents=True)
+        self.last.parent.mkdir(parents=True, exist_ok=True)
+        self.samples.mkdir(parents=True, exist_ok=True)
 
     def siblings(self) -> list[str]:
         """Names of the runs that could be resumed."""

@@ -16,6 +16,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from eqgan.data.cache import cache_folder
+from eqgan.data.files import atomic_write
 from eqgan.data.module import ImageData
 from eqgan.metrics import FeatureExtractor, Reference, Scores, reference_statistics, score_features
 from eqgan.networks import OrbitGenerator
@@ -45,7 +46,7 @@ class EvaluationSettings:
         features: ``"default"`` (the shipped network), ``"inception"``, or ``package.module:factory``.
         reference: split of real images: ``"auto"`` takes the test split where there is one.
         samples: images drawn for each score.
-        every: epochs between scores; None leaves it to the command line, which makes it 375 steps.
+        every: epochs between scores; None leaves it to the command line, which makes it about 500 steps.
         grid: samples in a picture.
     """
 
@@ -96,6 +97,10 @@ class Run:
         recorder = Recorder(self.folder.samples / "metrics.csv", evaluation)
         checkpoint = self.folder.last if resume and self.folder.last.exists() else None
         step = self._own_checkpoint(checkpoint)["global_step"] if checkpoint else None
+        if checkpoint:
+            kept = {**yaml.safe_load(self.folder.config.read_text()), "epochs": self.epochs}
+            with atomic_write(self.folder.config) as temporary:  # the number of epochs may be new
+                temporary.write_text(yaml.safe_dump(kept, sort_keys=False))
         # a stream of its own: latents depend neither on the group nor on what this process drew before
         torch.manual_seed((1 << 32) + self.seed)
         trainer = self._trainer(evaluation, recorder, step)
@@ -118,6 +123,10 @@ class Run:
                 raise ValueError(
                     f"{path} belongs to another run: its {role} is {there.get(role)}, not {here.get(role)}"
                 )
+        if checkpoint["epoch"] + 1 > self.epochs:
+            raise ValueError(
+                f"--epochs {self.epochs}: run {self.folder.name!r} has {checkpoint['epoch'] + 1} behind it"
+            )
         return checkpoint
 
     def check(self) -> None:
@@ -130,6 +139,7 @@ class Run:
         _ = self.reference
         own = ("logger", "callbacks", "plugins", "max_epochs", "num_sanity_val_steps")
         own = (*own, "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+        own = (*own, "max_time", "fast_dev_run", "overfit_batches")
         if taken := sorted({*own} & {*self.trainer}):
             raise ValueError(f"trainer: {', '.join(taken)} cannot be set, a run sets it itself")
         try:
@@ -156,6 +166,7 @@ class Run:
             split=self.data.resolve_split(chosen),
             count=len(images),
             cache_dir=cache_folder() / "reference",
+            neighbours=5_000,  # the cost of neighbours is quadratic; the Fréchet distance uses all images
         )
 
     def _trainer(self, evaluation: Evaluation, recorder: Recorder, purge: int | None) -> pl.Trainer:
@@ -196,6 +207,7 @@ class Run:
 
     def _finish(self, evaluation: Evaluation, recorder: Recorder, trainer: pl.Trainer) -> dict[str, Any]:
         """The minimum was chosen among noisy scores, so it is scored again on latents not used to choose."""
+        self.gan.to(trainer.strategy.root_device)  # Lightning puts it on the CPU when training ends
         features = evaluation.features(self.gan, stream=0)
         final = score_features(features, evaluation.reference)
         shares = self._class_shares(features)
@@ -219,6 +231,10 @@ class Run:
 
     def _score_best(self, evaluation: Evaluation) -> tuple[Scores, Scores | None]:
         """Scores of the best checkpoint on fresh latents, and of its base generator where that differs."""
+        if not self.folder.best.is_file():
+            raise FileNotFoundError(
+                f"no epoch of run {self.folder.name!r} was scored: {self.folder.best} is missing"
+            )
         kept = {name: tensor.clone() for name, tensor in self.gan.ema.state_dict().items()}
         best = read_checkpoint(self.folder.best)["state_dict"]
         prefix = "ema."
@@ -242,7 +258,8 @@ class Run:
             or self.data.num_classes != network.classifier.out_features
         ):
             return None
-        classes = network.heads(features)[0].argmax(1)
+        device = next(network.parameters()).device
+        classes = network.heads(features.to(device))[0].argmax(1)
         return (classes.bincount(minlength=network.classifier.out_features) / len(features)).tolist()
 
 

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
+import yaml
 
 from eqgan.training.callbacks import read_checkpoint
 from eqgan.training.module import GAN
@@ -214,3 +216,27 @@ def test_a_checkpoint_of_another_group(shared, to_damage, tmp_path, capsys):
     place.last("z2").write_bytes(shared.last(name).read_bytes())
     line = refused(place, lambda: place.resume("z2", "--epochs", "2"), capsys)
     assert "discriminator" in line
+
+
+def test_the_number_of_epochs_of_a_resumed_run_is_kept_and_cannot_shrink(shared, capsys):
+    """What a bare --resume needs later, and what a shorter run would contradict."""
+    shared.train("--name", "longer", "--epochs", "1")
+    shared.resume("longer", "--epochs", "2")
+    folder = shared.last("longer").parent.parent
+    assert yaml.safe_load((folder / "config.yaml").read_text())["epochs"] == 2
+    line = refused(shared, lambda: shared.resume("longer", "--epochs", "1"), capsys)
+    assert "--epochs 1" in line
+    assert "2" in line
+
+
+def test_a_kill_between_the_two_checkpoints_leaves_a_best_that_fits(shared, monkeypatch, capsys):
+    """best-fid.ckpt is written first: last.ckpt never speaks of a minimum that is not on the disk."""
+    order = []
+    save = pl.Trainer.save_checkpoint
+    monkeypatch.setattr(
+        pl.Trainer,
+        "save_checkpoint",
+        lambda self, path, *a, **k: (order.append(path.name), save(self, path))[1],
+    )
+    shared.train("--name", "order", "--epochs", "1")
+    assert order == ["best-fid.ckpt", "last.ckpt"]

@@ -76,14 +76,16 @@ class RunCheckpoint(Checkpoint):
         self._random_state: dict[str, Any] | None = None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        trainer.save_checkpoint(self.folder.last)
+        # best first: a kill between the two repeats the epoch and writes the same best again
         if self.evaluation.improved:
             trainer.save_checkpoint(self.folder.best)
+        trainer.save_checkpoint(self.folder.last)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        device = pl_module.device
+        cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
         checkpoint["eqgan"] = {
             **self.description,
             "random_state": {"cpu": torch.get_rng_state(), "cuda": cuda},
@@ -98,6 +100,6 @@ class RunCheckpoint(Checkpoint):
         if self._random_state is None:
             return
         torch.set_rng_state(self._random_state["cpu"].cpu())
-        if torch.cuda.is_available() and self._random_state["cuda"]:
-            torch.cuda.set_rng_state_all([s.cpu() for s in self._random_state["cuda"]])
+        if pl_module.device.type == "cuda" and self._random_state["cuda"] is not None:
+            torch.cuda.set_rng_state(self._random_state["cuda"].cpu(), pl_module.device)
         self._random_state = None

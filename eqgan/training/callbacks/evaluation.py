@@ -64,12 +64,14 @@ class Evaluation(pl.Callback):
         Args:
             moved: whether the random group element of an ``OrbitGenerator`` acts, or the identity instead.
         """
+        self.extractor.module.to(gan.device)
         draws = torch.Generator().manual_seed(1_000_003 * (self.seed + 1) + stream)
         counts = [1000] * (self.samples // 1000) + [self.samples % 1000] * (self.samples % 1000 > 0)
         latents = (gan.generator.draw_latents(count, draws) for count in counts)
         if not moved:
             latents = (torch.cat([z[:, :-1], torch.full_like(z[:, -1:], -math.inf)], 1) for z in latents)
-        return torch.cat([self.extractor.extract(_finite(gan.sample(z).float().clone())) for z in latents])
+        images = (_finite(gan.sample(z).float().clone()) for z in latents)
+        return torch.cat([self.extractor.extract(batch).cpu() for batch in images])
 
     def values(self) -> dict[str, float]:
         """The scores of this epoch, if it was scored, for the records."""
