@@ -97,7 +97,7 @@ class Run:
         recorder = Recorder(self.folder.samples / "metrics.csv", evaluation)
         checkpoint = self.folder.last if resume and self.folder.last.exists() else None
         step = self._own_checkpoint(checkpoint)["global_step"] if checkpoint else None
-        if checkpoint:
+        if checkpoint and self.folder.config.is_file():
             kept = {**yaml.safe_load(self.folder.config.read_text()), "epochs": self.epochs}
             with atomic_write(self.folder.config) as temporary:  # the number of epochs may be new
                 temporary.write_text(yaml.safe_dump(kept, sort_keys=False))
