@@ -15,7 +15,6 @@ import argparse
 import csv
 import json
 import statistics
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +213,9 @@ def main() -> None:
     epochs = options.epochs or default_epochs()
     runs = collect(options.work, groups, seeds, epochs, extra, source)
     result = {
-        "program": "benchmarks/compare_discriminators.py " + " ".join(sys.argv[1:]),
+        "program": "benchmarks/compare_discriminators.py",
+        "seeds": seeds,
+        "extra_settings": [word for word in extra if word != options.data_root],
         "data": source,
         "quick": options.quick,
         "epochs_for_equal_steps": epochs,

@@ -266,7 +266,8 @@ def main() -> None:
         "start_up": start_up,
     }
     result: dict[str, Any] = {
-        "program": "benchmarks/speed.py " + " ".join(sys.argv[1:]),
+        "program": "benchmarks/speed.py",
+        "rounds": rounds,
         "versions": versions(),
     }
     for name in options.only.split(","):

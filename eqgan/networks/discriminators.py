@@ -31,7 +31,34 @@ class Discriminator(nn.Module, ABC):
         """The score of each image in [-1, 1]."""
 
 
-class ConvDiscriminator(Discriminator):
+class BodyDiscriminator(Discriminator):
+    """A body, a nonlinearity on its features, and a dense head.
+
+    Args:
+        image_shape: (channels, side, side).
+        group: under which the body's features are invariant.
+        body: from images to (batch, ``body.features``).
+        activation: between body and head.
+        spectral: whether the head's matrix is divided by its norm.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        group: PlaneGroup,
+        body: nn.Module,
+        activation: nn.Module,
+        spectral: bool,
+    ) -> None:
+        super().__init__(image_shape, group)
+        self.body, self.act = body, activation
+        self.head = linear(body.features, 1, spectral)
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch"]:
+        return self.head(self.act(self.body(x))).squeeze(1)
+
+
+class ConvDiscriminator(BodyDiscriminator):
     """Three convolution blocks, pool over the fiber, mean over space, dense head.
 
     Given z2 it is the plain PyTorch network of the same layers.
@@ -58,15 +85,11 @@ class ConvDiscriminator(Discriminator):
         pool: PoolMode = "max",
         kernel_size: int = 3,
     ) -> None:
-        super().__init__(image_shape, group)
-        self.body = ConvBody(image_shape, group, width, match, spectral, pool, kernel_size)
-        self.head = linear(self.body.features, 1, spectral is not None)
-
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch"]:
-        return self.head(self.body(x)).squeeze(1)
+        body = ConvBody(image_shape, group, width, match, spectral, pool, kernel_size)
+        super().__init__(image_shape, group, body, nn.Identity(), spectral is not None)
 
 
-class P4CNNDiscriminator(Discriminator):
+class P4CNNDiscriminator(BodyDiscriminator):
     """The seven-layer P4CNN body with any plane group as a discriminator: leaky, without batch norm.
 
     The fiber is pooled and the head gives one unbounded score: a log-softmax over one logit would be the
@@ -90,18 +113,13 @@ class P4CNNDiscriminator(Discriminator):
         spectral: SpectralKind | None = "bank",
         pool: PoolMode = "max",
     ) -> None:
-        super().__init__(image_shape, group)
-        self.body = P4CNNBody(
+        body = P4CNNBody(
             image_shape, group, width, match, 2 * width, spectral, batch_norm=False, pool=pool, slope=0.2
         )
-        self.act = nn.LeakyReLU(0.2)
-        self.head = linear(self.body.features, 1, spectral is not None)
-
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch"]:
-        return self.head(self.act(self.body(x))).squeeze(1)
+        super().__init__(image_shape, group, body, nn.LeakyReLU(0.2), spectral is not None)
 
 
-class StridedDiscriminator(Discriminator):
+class StridedDiscriminator(BodyDiscriminator):
     """Strided convolutions and a full-size top layer over any plane group: DCGAN's discriminator, invariant.
 
     Args:
@@ -122,13 +140,8 @@ class StridedDiscriminator(Discriminator):
         spectral: SpectralKind | None = None,
         pool: PoolMode = "max",
     ) -> None:
-        super().__init__(image_shape, group)
-        self.body = StridedBody(image_shape, group, width, match, spectral, pool)
-        self.act = nn.LeakyReLU(0.2)
-        self.head = linear(self.body.features, 1, spectral is not None)
-
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch"]:
-        return self.head(self.act(self.body(x))).squeeze(1)
+        body = StridedBody(image_shape, group, width, match, spectral, pool)
+        super().__init__(image_shape, group, body, nn.LeakyReLU(0.2), spectral is not None)
 
 
 class MLPDiscriminator(Discriminator):
