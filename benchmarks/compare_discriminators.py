@@ -101,6 +101,7 @@ def collect(
             runs[f"{group}-s{seed}"] = {
                 "group": group,
                 "seed": seed,
+                "hardware": summary["versions"]["hardware"],
                 "epochs_whole_run": summary["epochs"],
                 "parameters": summary["discriminator"]["parameters"],
                 "multiply_adds": summary["discriminator"]["multiply_adds"],
