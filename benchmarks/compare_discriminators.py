@@ -24,7 +24,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
 
-from eqgan.cli import parse_gan, prepare, train_gan
+from eqgan.cli import gan_parser, parse_gan, prepare, set_lengths, train_gan
 from eqgan.groups import P4, PlaneGroup
 from eqgan.metrics import score_features
 from eqgan.networks import OrbitGenerator
@@ -233,8 +233,6 @@ def main() -> None:
 
 
 def default_epochs() -> int:
-    from eqgan.cli import gan_parser, set_lengths
-
     config = gan_parser().get_defaults()
     set_lengths(config, 12_000 // config.dataset.batch_size)
     return int(config.epochs)

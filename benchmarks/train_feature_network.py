@@ -22,14 +22,11 @@ from torch import Tensor
 import eqgan.networks
 from eqgan.data.files import atomic_write
 from eqgan.data.imageset import ImageSet
+from eqgan.data.loader import to_unit
 from eqgan.data.sources import load_images
 from eqgan.networks.features import FeatureNetwork
 
 FOLDER = Path(eqgan.networks.__file__).parent
-
-
-def to_float(images: Tensor) -> Tensor:
-    return images.float().div(127.5).sub(1)
 
 
 def augment(x: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,7 +55,7 @@ def train(parts: list[ImageSet], epochs: int, batch_size: int, lr: float) -> Fea
         network.train()
         total = 0.0
         for rows in torch.randperm(len(images)).split(batch_size)[: len(images) // batch_size]:
-            x, angle = augment(to_float(images[rows]), angles[rows])
+            x, angle = augment(to_unit(images[rows]), angles[rows])
             loss = losses(network, x, labels[rows], angle)
             optimiser.zero_grad()
             loss.backward()
@@ -72,7 +69,7 @@ def train(parts: list[ImageSet], epochs: int, batch_size: int, lr: float) -> Fea
 @torch.inference_mode()
 def judge(network: FeatureNetwork, test: ImageSet) -> dict[str, float]:
     logits, directions = [], []
-    for rows in to_float(test.images).split(1000):
+    for rows in to_unit(test.images).split(1000):
         a, b = network.heads(network(rows))
         logits.append(a)
         directions.append(b)

@@ -269,14 +269,14 @@ def parse_gan(argv: Sequence[str]) -> tuple[Parser, jsonargparse.Namespace]:
     """The settings of a run, with those of the run to resume under them if one is named."""
     parser = gan_parser()
     words = expand(argv)
-    named = parser.parse_args(words).resume if any(w.startswith("--resume") for w in words) else False
+    config = parser.parse_args(words)
+    named = config.resume
     if isinstance(named, str):
-        first = parser.parse_args(words)
-        folder = RunFolder(named, first.log_dir, first.samples_dir)
+        folder = RunFolder(named, config.log_dir, config.samples_dir)
         if not folder.config.is_file():
             raise FileNotFoundError(
-                f"--resume {named}: no such run in {first.log_dir}. "
+                f"--resume {named}: no such run in {config.log_dir}. "
                 f"Runs there: {', '.join(folder.siblings()) or 'none'}."
             )
-        words = ["--config", str(folder.config), "--name", named, *words]
-    return parser, parser.parse_args(words)
+        config = parser.parse_args(["--config", str(folder.config), "--name", named, *words])
+    return parser, config

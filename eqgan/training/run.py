@@ -17,6 +17,7 @@ from torch import Tensor
 
 from eqgan.data.cache import cache_folder
 from eqgan.data.files import atomic_write
+from eqgan.data.loader import to_unit
 from eqgan.data.module import ImageData
 from eqgan.metrics import FeatureExtractor, Reference, Scores, reference_statistics, score_features
 from eqgan.networks import OrbitGenerator
@@ -203,7 +204,7 @@ class Run:
 
     def real_images(self, count: int) -> Tensor:
         """The first training images in [-1, 1]."""
-        return self.data.train.images[:count].float().div(127.5).sub(1)
+        return to_unit(self.data.train.images[:count])
 
     def _finish(self, evaluation: Evaluation, recorder: Recorder, trainer: pl.Trainer) -> dict[str, Any]:
         """The minimum was chosen among noisy scores, so it is scored again on latents not used to choose."""
