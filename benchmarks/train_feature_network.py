@@ -20,10 +20,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 import eqgan.networks
-from eqgan.data.files import atomic_write
 from eqgan.data.imageset import ImageSet
 from eqgan.data.loader import to_unit
 from eqgan.data.sources import load_images
+from eqgan.files import atomic_write
 from eqgan.networks.features import FeatureNetwork
 
 FOLDER = Path(eqgan.networks.__file__).parent

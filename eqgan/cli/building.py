@@ -9,8 +9,8 @@ import torch
 import yaml
 
 from eqgan.cli.parsing import CHOICES, Parser
-from eqgan.data.files import atomic_write
 from eqgan.data.module import ImageData
+from eqgan.files import atomic_write
 from eqgan.metrics import FeatureExtractor, features_from_path, inception_features
 from eqgan.networks import OrbitGenerator
 from eqgan.networks.features import feature_network, feature_network_record

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from eqgan.data.files import read_arrays
 from eqgan.data.imageset import ImageSet, Source, label_indices
+from eqgan.files import read_arrays
 
 _LABELS = ("labels", "label", "y", "targets")
 _SPLITS = {"train": "train", "validation": "val", "test": "test"}  # split: what array names contain

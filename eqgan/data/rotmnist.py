@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from eqgan.data.cache import cache_folder
-from eqgan.data.files import atomic_write, read_arrays
 from eqgan.data.mnist import Mnist, ensure_mnist, load_mnist
 from eqgan.data.rotation import rotate_uint8
+from eqgan.files import atomic_write, read_arrays
 
 log = logging.getLogger("eqgan")
 

@@ -1,11 +1,9 @@
 """Statistics of the real images, computed once per data set, split and feature network, and kept on disk."""
 
-import contextlib
 import hashlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,8 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+
+from eqgan.files import atomic_write
 
 from .features import FeatureExtractor, signed_unit
 from .frechet import FeatureStatistics, FeatureSums
@@ -183,19 +183,8 @@ def _write(path: Path, reference: Reference) -> None:
     tensors = {"mean": statistics.mean, "covariance": statistics.covariance, "features": reference.features}
     tensors = {name: value.contiguous() for name, value in tensors.items()}
     content = safetensors.torch.save(tensors, _metadata(reference.provenance, tensors))
-    temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem[:20], suffix=".partial")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(content)
     except OSError as error:
-        log.warning(
-            "Reference statistics could not be kept in %s (%s): going on without.", path.parent, error
-        )
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
+        log.warning("Reference statistics could not be kept (%s): going on without.", error)

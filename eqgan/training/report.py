@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 import eqgan
-from eqgan.data.files import atomic_write
 from eqgan.data.module import ImageData
+from eqgan.files import atomic_write
 from eqgan.metrics import Scores
 from eqgan.metrics.equivariance import invariance_error
 from eqgan.networks import budget

@@ -16,9 +16,9 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from eqgan.data.cache import cache_folder
-from eqgan.data.files import atomic_write
 from eqgan.data.loader import to_unit
 from eqgan.data.module import ImageData
+from eqgan.files import atomic_write
 from eqgan.metrics import FeatureExtractor, Reference, Scores, reference_statistics, score_features
 from eqgan.networks import OrbitGenerator
 from eqgan.networks.features import FeatureNetwork

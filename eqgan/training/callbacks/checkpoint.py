@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import CheckpointIO
 
-from eqgan.data.files import atomic_write
+from eqgan.files import atomic_write
 from eqgan.training.callbacks.evaluation import Evaluation
 from eqgan.training.folder import RunFolder
 

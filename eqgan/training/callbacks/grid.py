@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.utils import make_grid, save_image
 
-from eqgan.data.files import atomic_write
+from eqgan.files import atomic_write
 from eqgan.training.module import GAN
 
 

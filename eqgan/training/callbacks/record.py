@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.callbacks import TQDMProgressBar
 from torch import Tensor
 
-from eqgan.data.files import atomic_write
+from eqgan.files import atomic_write
 from eqgan.training.callbacks.evaluation import Evaluation
 from eqgan.training.module import GAN
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from eqgan.data.files import atomic_write
+from eqgan.files import atomic_write
 
 
 def _write(target: Path, text: str, error: BaseException | None = None) -> None:
