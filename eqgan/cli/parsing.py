@@ -15,14 +15,15 @@ from jsonargparse.typing import register_type
 
 from eqgan.data.module import ImageData
 from eqgan.groups import SQUARE_PLANE_GROUPS, PlaneGroup, plane_group
-from eqgan.networks import Discriminator, Generator
+from eqgan.networks import Discriminator, FiberPool, Generator, fiber_pool
 from eqgan.training.folder import RunFolder
 from eqgan.training.losses import GANLoss, R1Penalty
 from eqgan.training.module import GAN
 from eqgan.training.run import EvaluationSettings
 
 register_type(PlaneGroup, str, plane_group)
-jsonargparse.set_parsing_settings(subclasses_enabled=[PlaneGroup])  # a value of its own, not nested fields
+register_type(FiberPool, str, fiber_pool)
+jsonargparse.set_parsing_settings(subclasses_enabled=[PlaneGroup, FiberPool])  # values, not nested fields
 
 CHOICES = {
     "--gen": (

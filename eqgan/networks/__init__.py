@@ -1,7 +1,8 @@
-"""Generators, discriminators, bodies and feature networks: plain modules, no losses, no data."""
+"""Generators, discriminators, classifiers, bodies and feature networks: plain modules, no losses, no data."""
 
 from eqgan.networks.bodies import ConvBody, P4CNNBody, StridedBody
 from eqgan.networks.budget import Budget, Match, budget, fields_for
+from eqgan.networks.classifiers import Classifier, P4CNNClassifier
 from eqgan.networks.discriminators import (
     ConvDiscriminator,
     Discriminator,
@@ -9,23 +10,28 @@ from eqgan.networks.discriminators import (
     P4CNNDiscriminator,
     StridedDiscriminator,
 )
+from eqgan.networks.fiber import FiberPool, fiber_pool
 from eqgan.networks.generators import ConvGenerator, Generator, OrbitGenerator, VanillaGenerator
 
 __all__ = [
     "Budget",
+    "Classifier",
     "ConvBody",
     "ConvDiscriminator",
     "ConvGenerator",
     "Discriminator",
+    "FiberPool",
     "Generator",
     "MLPDiscriminator",
     "Match",
     "OrbitGenerator",
     "P4CNNBody",
+    "P4CNNClassifier",
     "P4CNNDiscriminator",
     "StridedBody",
     "StridedDiscriminator",
     "VanillaGenerator",
     "budget",
+    "fiber_pool",
     "fields_for",
 ]

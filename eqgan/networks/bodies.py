@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from eqgan.groups import SQUARE_PLANE_GROUPS, FieldType, PlaneGroup, regular, scalar
 from eqgan.networks.budget import Match, fields_for
+from eqgan.networks.fiber import FiberPool, pools_after
 from eqgan.nn import (
     AvgPool2d,
     FieldBatchNorm2d,
@@ -116,10 +117,16 @@ class P4CNNBody(nn.Module):
         width: Z2-equivalent width of every layer (20 in the paper).
         match: what stays equal between groups; 20 under p4 with ``"parameters"`` gives the paper's 10 fields.
         top_width: Z2-equivalent width of the top layer; default ``width``.
+        top_fields: fields of the top layer as they are, whatever the group: the paper's are the classes.
         spectral: kind of spectral norm, or None.
         batch_norm: batch norm per field after each layer but the top, as in the paper.
-        pool: over the fiber.
+        pool: over the fiber, after the top layer.
         slope: negative slope of the rectifier; 0 is the paper's ReLU.
+        dropout: after layers 1 and 3 to 6.
+        fiber: pool over part of the fiber after some of layers 1 to 6; ``FiberPool()`` is P4CNN-RP.
+
+    Attributes:
+        group: under which the features are invariant: smaller than the one given after a subgroup pool.
 
     References:
         Cohen & Welling, arXiv:1602.07576, section 8.1.
@@ -136,6 +143,9 @@ class P4CNNBody(nn.Module):
         batch_norm: bool = True,
         pool: PoolMode = "max",
         slope: float = 0.0,
+        dropout: float = 0.0,
+        fiber: FiberPool | None = None,
+        top_fields: int | None = None,
     ) -> None:
         super().__init__()
         side = square_side(image_shape, group, "P4CNNBody")
@@ -145,27 +155,33 @@ class P4CNNBody(nn.Module):
                 f"size {side}: the P4CNN body pools {side - 4} sites by 2, then takes off 8: it needs an "
                 f"even size of at least 22. Use --size {max(22, side + side % 2)}, or --disc-arch conv."
             )
-        self.slope, self.batch_norm = slope, batch_norm
-        fields = regular(group, fields_for(width, group, match))
-        top = regular(group, fields_for(top_width or width, group, match))
+        self.slope, self.batch_norm, self.spectral = slope, batch_norm, spectral
+        if fiber is not None:
+            fiber.check(6, "P4CNNBody")
+        fields = fields_for(width, group, match)
         layers: list[nn.Module] = []
         current: FieldType = scalar(group, image_shape[0])
-        for depth in range(6):
-            layers += self._layer(current, fields, 3, spectral, side)
+        for depth in range(1, 7):
+            layers += self._layer(current, fields, 3, side)
+            current = regular(current.group, fields)
+            for pooling in pools_after(depth, current, fiber):
+                layers.append(pooling)
+                current = pooling.out_type
+            layers += [nn.Dropout(dropout)] if dropout and depth != 2 else []
             side -= 2
-            current = fields
-            if depth == 1:
-                layers.append(MaxPool2d(fields, 2))
+            if depth == 2:
+                layers.append(MaxPool2d(current, 2))
                 side //= 2
-        layers += self._layer(current, top, side, spectral, side)[:1]
+        fields = top_fields or fields_for(top_width or width, group, match)
+        layers += self._layer(current, fields, side, side)[:1]
+        top = regular(current.group, fields)
         self.maps = FieldSequential(*layers, GroupPool(top, pool))
-        self.features = top.multiplicity
+        self.features, self.group = top.multiplicity, top.group
 
-    def _layer(
-        self, before: FieldType, after: FieldType, kernel: int, spectral: SpectralKind | None, side: int
-    ) -> list[nn.Module]:
+    def _layer(self, before: FieldType, fields: int, kernel: int, side: int) -> list[nn.Module]:
         gain = math.sqrt(2 / (1 + self.slope**2))
-        conv = GroupConv2d(before, after, kernel, spectral=spectral, input_size=side, gain=gain)
+        after = regular(before.group, fields)
+        conv = GroupConv2d(before, after, kernel, spectral=self.spectral, input_size=side, gain=gain)
         norm = [FieldBatchNorm2d(after)] if self.batch_norm else []
         return [conv, *norm, nn.LeakyReLU(self.slope) if self.slope else nn.ReLU()]
 
