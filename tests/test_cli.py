@@ -2,6 +2,7 @@
 
 import ast
 import logging
+import re
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import yaml
 
 import eqgan
-from eqgan.cli import building, expand, parse_gan, parsing, train_gan
+from eqgan.cli import COMMANDS, building, expand, parse_gan, parsing, runs, train_gan
 from eqgan.data.module import ImageData
 from eqgan.groups import P4, P4M, SQUARE_PLANE_GROUPS
 
@@ -203,13 +204,13 @@ def test_lengths_that_were_left_open_are_steps(epochs, every, steps):
 
 
 def test_precision(monkeypatch):
-    monkeypatch.setattr(building.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(runs.torch.cuda, "is_available", lambda: False)
     for native, chosen in ((True, "bf16-mixed"), (False, "32-true")):
-        monkeypatch.setattr(building, "_cpu_multiplies_bf16", lambda native=native: native)
-        assert building.precision_for("auto") == chosen
-        assert building.precision_for("64-true") == "64-true"
+        monkeypatch.setattr(runs, "_cpu_multiplies_bf16", lambda native=native: native)
+        assert runs.precision_for("auto") == chosen
+        assert runs.precision_for("64-true") == "64-true"
     monkeypatch.undo()
-    assert isinstance(building._cpu_multiplies_bf16(), bool)
+    assert isinstance(runs._cpu_multiplies_bf16(), bool)
 
 
 # --- the doors -------------------------------------------------------------------------------------------
@@ -220,12 +221,14 @@ def test_the_installed_command(monkeypatch, capsys):
     main = script.load()
     monkeypatch.setattr("sys.argv", ["eqgan"])
     main()
-    assert "eqgan train" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert all(re.search(rf"eqgan {name} +\w", told) for name in COMMANDS)
     monkeypatch.setattr("sys.argv", ["eqgan", "trian"])
     with pytest.raises(SystemExit) as stop:
         main()
     assert stop.value.code == 2
-    assert capsys.readouterr().err == "eqgan: error: unknown command 'trian'; known: train\n"
+    known = ", ".join(COMMANDS)
+    assert capsys.readouterr().err == f"eqgan: error: unknown command 'trian'; known: {known}\n"
     monkeypatch.setattr("sys.argv", ["eqgan", "train", "--epochs", "0"])
     with pytest.raises(SystemExit) as stop:
         main()

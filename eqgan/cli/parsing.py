@@ -1,29 +1,17 @@
-"""What may be typed: settings, short forms, config files, and one clear line when something is wrong."""
+"""What may be typed to train a GAN: its settings and their short forms."""
 
-import difflib
-import inspect
-import json
-import re
-import sys
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
 
 import jsonargparse
-from jsonargparse.typing import register_type
 
+from eqgan.cli.options import Parser, add_run_settings, expand_words, new_parser, parse_run
 from eqgan.data.module import ImageData
-from eqgan.groups import SQUARE_PLANE_GROUPS, PlaneGroup, plane_group
-from eqgan.networks import Discriminator, FiberPool, Generator, fiber_pool
-from eqgan.training.folder import RunFolder
+from eqgan.groups import SQUARE_PLANE_GROUPS
+from eqgan.networks import Discriminator, Generator
 from eqgan.training.losses import GANLoss, R1Penalty
 from eqgan.training.module import GAN
 from eqgan.training.run import EvaluationSettings
-
-register_type(PlaneGroup, str, plane_group)
-register_type(FiberPool, str, fiber_pool)
-jsonargparse.set_parsing_settings(subclasses_enabled=[PlaneGroup, FiberPool])  # values, not nested fields
 
 CHOICES = {
     "--gen": (
@@ -80,102 +68,14 @@ short forms (each stands for a nested setting, given in brackets):
 """
 
 
-class Parser(jsonargparse.ArgumentParser):
-    """A parser whose complaints are one line that names the nearest known key or value."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        fail(self._clear(str(ex or message)), status=2)
-
-    def parse_args(self, *args: Any, **options: Any) -> jsonargparse.Namespace:
-        try:
-            return super().parse_args(*args, **options)
-        except UnicodeDecodeError as error:
-            self.error(f"--config: expected a text file in YAML, got other bytes ({error})")
-
-    def _clear(self, message: str) -> str:
-        patterns = (
-            r"Group '(?P<group>[\w.]+)' does not accept (?:nested )?(?:option|key) '(?P<key>[\w.-]+)'",
-            r"(?:Option|Key|option|key) [\"'](?P<key>[\w.-]+)[\"'] is not (?:accepted|expected)",
-            r"[Uu]nrecognized arguments: (?P<key>\S+)",
-        )
-        for pattern in patterns:
-            if found := re.search(pattern, message):
-                parts = found.groupdict()
-                prefix = f"{parts['group']}." if parts.get("group") else ""
-                typed = prefix + parts["key"].lstrip("-").split("=")[0]
-                return f"unknown setting {typed!r}; did you mean {self._nearest(typed)!r}?{self._own()}"
-        if unexpected := re.match(r"Unexpected config:(?P<text>.*)", message, re.DOTALL):
-            found_text = " ".join(unexpected["text"].split()) or "an empty file"
-            return f"--config: expected settings, one 'name: value' a line, got {found_text}"
-        lines = [_plain_types(line).strip(" -") for line in message.splitlines() if line.strip()]
-        keys = [k for line in lines for k in re.findall(r'^Parser key "([\w.]+)":', line)]
-        told = [re.sub(r'^Parser key "[\w.]+":\s*', "", line) for line in lines]
-        told = [line for line in told if line and not line.startswith(("Problem with given", "Subtypes:"))]
-        told = [
-            line for line in told if not line.startswith(("Errors:", "Given value type:", "Does not val"))
-        ]
-        text = re.sub(r"(?<=\S) Expected an? ", " or ", " ".join(told)).replace(
-            " Given value:", ". Got value:"
-        )
-        return ": ".join([".".join(keys), text] if keys else [text])
-
-    def _nearest(self, typed: str) -> str:
-        known = self._settings()
-        if self._is_whole():
-            known += [short.lstrip("-") for short in (*SHORT, *CHOICES)]
-        return difflib.get_close_matches(typed, known, n=1, cutoff=0.0)[0]
-
-    def _own(self) -> str:
-        """The settings of a class, which are few enough to list; jsonargparse parses them on their own."""
-        return "" if self._is_whole() else f" The class that was chosen has: {', '.join(self._settings())}."
-
-    def _is_whole(self) -> bool:
-        return "--config" in self._option_string_actions
-
-    def _settings(self) -> list[str]:
-        names = [o.lstrip("-") for action in self._actions for o in action.option_strings]
-        return [n for n in names if n not in ("h", "help") and not n.endswith(".help")]
-
-
-def _plain_types(line: str) -> str:
-    """Types as a person would name them: ``int`` for ``<class 'int'>``, ``null`` for ``NoneType``."""
-    line = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", line).replace("NoneType", "null")
-    line = re.sub(r"typing\.Literal\[(.*?)\]", r"one of \1", line)
-    return line.replace("Expected a one", "Expected one").replace("Expected a int", "Expected an int")
-
-
-def fail(message: str, status: int = 1) -> NoReturn:
-    """One clear line, and out."""
-    sys.stderr.write(f"eqgan: error: {message}\n")
-    raise SystemExit(status)
-
-
 def gan_parser() -> Parser:
     """Every setting of a GAN run; a config file holds the same keys, as constructor calls."""
-    parser = Parser(
-        prog="train_gan.py",
-        allow_abbrev=False,
-        description=HELP,
-        formatter_class=type("Formatter", (jsonargparse.DefaultHelpFormatter,), {"_fill_text": _as_written}),
+    parser = new_parser("train_gan.py", HELP, CHOICES, SHORT)
+    add_run_settings(
+        parser,
+        seed="of weights, latents and data",
+        epochs="passes over the training images; by default as many as make 3,000 discriminator steps",
     )
-    parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
-    parser.add_argument("--name", type=str | None, help="of the run; made from the settings by default")
-    parser.add_argument("--seed", type=int, default=0, help="of weights, latents and data")
-    parser.add_argument(
-        "--epochs",
-        type=int | None,
-        help="passes over the training images; by default as many as make 3,000 discriminator steps",
-    )
-    parser.add_argument(
-        "--resume",
-        type=str | bool,
-        nargs="?",
-        const=True,
-        default=False,
-        help="go on with the run of this name; without a name, with the last one named after these settings",
-    )
-    parser.add_argument("--overwrite", type=bool, nargs="?", const=True, default=False, help="replace a run")
-    parser.add_argument("--log_dir", type=Path, default=Path("logs"), help="parent of logs/<run>")
     parser.add_argument("--samples_dir", type=Path, default=Path("samples"), help="parent of samples/<run>")
     parser.add_argument(
         "--symmetrise",
@@ -183,7 +83,6 @@ def gan_parser() -> Parser:
         default=True,
         help="move each sample by a random element of the discriminator's group, which its score cannot see",
     )
-    parser.add_argument("--precision", type=str, default="auto", help="auto, 32-true or bf16-mixed")
     parser.add_class_arguments(ImageData, "dataset", skip={"seed"})
     parser.add_subclass_arguments(
         Generator,
@@ -203,81 +102,20 @@ def gan_parser() -> Parser:
     parser.add_class_arguments(R1Penalty, "penalty")
     parser.add_class_arguments(GAN, "gan", skip={"generator", "discriminator", "loss", "penalty"})
     parser.add_class_arguments(EvaluationSettings, "evaluation")
-    parser.add_argument("--trainer", type=dict[str, Any], default={}, help="arguments of Lightning's Trainer")
     return parser
 
 
-def _as_written(self: Any, text: str, width: int, indent: str) -> str:
-    return "\n".join(indent + line for line in text.splitlines())
-
-
 def expand(argv: Sequence[str]) -> list[str]:
-    """Replaces the short forms by the nested settings they stand for, classes before their arguments.
-
-    Config files come first, wherever they stand: what is typed beside a file overrides it.
-
-    Raises:
-        ValueError: for an unknown choice, naming the nearest.
+    """The words with the short forms of a GAN run replaced by the settings they stand for.
 
     Example:
         >>> expand(["--disc", "p4", "--loss", "ns"])
         ['--loss', 'eqgan.training.losses.NonSaturatingLoss', '--discriminator.group', 'p4']
     """
-    configs: list[str] = []
-    classes: list[str] = []
-    rest: list[str] = []
-    words = list(argv)
-    while words:
-        option, inline, value = words.pop(0).partition("=")
-        key = option.replace("_", "-") if option.startswith("--") else option
-        if key in CHOICES and (inline or words):
-            target, names = CHOICES[key]
-            chosen = value if inline else words.pop(0)
-            if chosen in names:
-                classes += [target, names[chosen], *_own_defaults(target, names[chosen])]
-            elif key == target and ("." in chosen or chosen[:1].isupper()):  # a class of one's own
-                rest += [target, chosen]
-            else:
-                raise ValueError(_unknown_choice(key, chosen, names))
-        elif key in SHORT:
-            rest += [SHORT[key] + inline + value]
-        elif key in ("--log-dir", "--samples-dir"):
-            rest += [key.replace("-dir", "_dir") + inline + value]
-        elif key == "--config":
-            configs += [option + inline + value, *([] if inline or not words else [words.pop(0)])]
-        else:
-            rest.append(option + inline + value)
-    return configs + classes + rest
-
-
-def _own_defaults(target: str, class_path: str) -> list[str]:
-    """A class chosen by name starts from its own defaults, not from what another class left behind."""
-    module, _, name = class_path.rpartition(".")
-    words: list[str] = []
-    for key, parameter in inspect.signature(getattr(import_module(module), name)).parameters.items():
-        if parameter.default is not inspect.Parameter.empty:
-            value = parameter.default
-            words += [f"{target}.{key}", value if isinstance(value, str) else json.dumps(value)]
-    return words
-
-
-def _unknown_choice(key: str, chosen: str, names: dict[str, str]) -> str:
-    nearest = difflib.get_close_matches(chosen, names, n=1, cutoff=0.0)[0]
-    return f"{key}: unknown value {chosen!r}; did you mean {nearest!r}? Known: {', '.join(names)}"
+    return expand_words(argv, CHOICES, SHORT)
 
 
 def parse_gan(argv: Sequence[str]) -> tuple[Parser, jsonargparse.Namespace]:
     """The settings of a run, with those of the run to resume under them if one is named."""
     parser = gan_parser()
-    words = expand(argv)
-    config = parser.parse_args(words)
-    named = config.resume
-    if isinstance(named, str):
-        folder = RunFolder(named, config.log_dir, config.samples_dir)
-        if not folder.config.is_file():
-            raise FileNotFoundError(
-                f"--resume {named}: no such run in {config.log_dir}. "
-                f"Runs there: {', '.join(folder.siblings()) or 'none'}."
-            )
-        config = parser.parse_args(["--config", str(folder.config), "--name", named, *words])
-    return parser, config
+    return parser, parse_run(parser, expand(argv))

@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 
@@ -12,7 +12,8 @@ class RunFolder:
 
     Args:
         name: safe for file names.
-        logs_root, samples_root: the parents.
+        logs_root, samples_root: the parents; without the second, everything lies in ``logs/<name>``.
+        score: what the best checkpoint is best in; it names the file.
 
     Raises:
         ValueError: for a name that is no plain folder name.
@@ -20,7 +21,8 @@ class RunFolder:
 
     name: str
     logs_root: Path
-    samples_root: Path
+    samples_root: Path | None = None
+    score: str = "fid"
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w][\w.+-]*", self.name):
@@ -35,7 +37,7 @@ class RunFolder:
 
     @property
     def samples(self) -> Path:
-        return self.samples_root / self.name
+        return self.logs if self.samples_root is None else self.samples_root / self.name
 
     @property
     def config(self) -> Path:
@@ -51,7 +53,7 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
-        return self.logs / "checkpoints" / "best-fid.ckpt"
+        return self.logs / "checkpoints" / f"best-{self.score}.ckpt"
 
     def exists(self) -> bool:
         return self.logs.exists() or self.samples.exists()
@@ -59,7 +61,7 @@ class RunFolder:
     def numbered(self, number: int) -> "RunFolder":
         """The same name with a number, for runs that were not given a name."""
         name = self.name if number == 1 else f"{self.name}-{number}"
-        return RunFolder(name, self.logs_root, self.samples_root)
+        return replace(self, name=name)
 
     def first_free(self) -> "RunFolder":
         number = 1
@@ -81,8 +83,9 @@ class RunFolder:
             FileExistsError: if there is a run of this name, unless told to overwrite it.
         """
         if self.exists() and not overwrite:
+            places = f"{self.logs_root}" + (f" or {self.samples_root}" if self.samples_root else "")
             raise FileExistsError(
-                f"a run named {self.name!r} exists in {self.logs_root} or {self.samples_root}. "
+                f"a run named {self.name!r} exists in {places}. "
                 f"Continue it with --resume {self.name}, choose another --name, or give --overwrite."
             )
 

@@ -252,7 +252,15 @@ def test_a_run_made_by_hand(tmp_path):
         )
         extractor = FeatureExtractor.from_module(feature_network(), "features")
         settings = EvaluationSettings(samples=20, every=1, grid=4)
-        return Run(gan, data, extractor, folder, epochs, evaluation=settings, progress_bar=False)
+        return Run(
+            gan=gan,
+            data=data,
+            extractor=extractor,
+            folder=folder,
+            epochs=epochs,
+            evaluation=settings,
+            progress_bar=False,
+        )
 
     run(1).check()
     assert run(1).fit()["epochs"] == 1

@@ -4,9 +4,11 @@ from eqgan.training.callbacks.checkpoint import AtomicCheckpointIO, RunCheckpoin
 from eqgan.training.callbacks.evaluation import Evaluation
 from eqgan.training.callbacks.grid import SampleGrid
 from eqgan.training.callbacks.record import ProgressBar, Recorder
+from eqgan.training.callbacks.score import EpochScore
 
 __all__ = [
     "AtomicCheckpointIO",
+    "EpochScore",
     "Evaluation",
     "ProgressBar",
     "Recorder",

@@ -10,7 +10,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from eqgan.files import atomic_write
-from eqgan.training.callbacks.evaluation import Evaluation
+from eqgan.training.callbacks.score import EpochScore
 from eqgan.training.folder import RunFolder
 
 FORMAT = 1
@@ -48,7 +48,7 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     except Exception as error:  # torch raises many kinds for many damages
         raise ValueError(
             f"{path} is damaged or no plain checkpoint ({type(error).__name__}). Nothing of it was loaded; "
-            "take another checkpoint of the run, such as best-fid.ckpt."
+            "take another checkpoint of the run, such as the best one."
         ) from error
     if not isinstance(checkpoint, dict) or checkpoint.get("eqgan", {}).get("format") != FORMAT:
         raise ValueError(f"{path} is not a checkpoint of eqgan, format {FORMAT}")
@@ -56,23 +56,21 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
 
 
 class RunCheckpoint(Checkpoint):
-    """Writes ``last.ckpt`` after every epoch and ``best-fid.ckpt`` at each new minimum of the FID.
+    """Writes ``last.ckpt`` after every epoch, and ``best-fid.ckpt`` or the like whenever the score improved.
 
     Deriving from Lightning's ``Checkpoint`` makes it the last callback of an epoch, when all others have
     their state in place. The random state is saved here and put back before the next epoch begins.
 
     Args:
         folder: of the run.
-        evaluation: tells when the FID improved.
-        config: the run's settings as YAML, to make the file self-describing.
-        image_shape: of the run's images.
+        evaluation: tells when the score improved.
+        description: plain values that make the file self-describing: the run's settings as YAML
+            (``config``), the shape of its images, ...
     """
 
-    def __init__(
-        self, folder: RunFolder, evaluation: Evaluation, config: str, image_shape: tuple[int, int, int]
-    ) -> None:
+    def __init__(self, folder: RunFolder, evaluation: EpochScore, description: dict[str, Any]) -> None:
         self.folder, self.evaluation = folder, evaluation
-        self.description = {"format": FORMAT, "config": config, "image_shape": list(image_shape)}
+        self.description = {"format": FORMAT, **description}
         self._random_state: dict[str, Any] | None = None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -13,8 +13,7 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 from torch import Tensor
 
 from eqgan.files import atomic_write
-from eqgan.training.callbacks.evaluation import Evaluation
-from eqgan.training.module import GAN
+from eqgan.training.callbacks.score import EpochScore
 
 
 class Means:
@@ -41,23 +40,34 @@ class Recorder(pl.Callback):
     Args:
         path: of ``metrics.csv``.
         evaluation: whose scores go into the row of their epoch.
+        shown_steps, shown_epochs: names of the records of a step, and of the scores of an epoch, that the
+            progress bar shows.
+
+    The module keeps what a step gave in ``records``, a dictionary of tensors by name.
     """
 
-    def __init__(self, path: Path, evaluation: Evaluation) -> None:
+    def __init__(
+        self,
+        path: Path,
+        evaluation: EpochScore,
+        shown_steps: tuple[str, ...] = (),
+        shown_epochs: tuple[str, ...] = (),
+    ) -> None:
         self.path, self.evaluation = path, evaluation
+        self.shown_steps, self.shown_epochs = shown_steps, shown_epochs
         self.rows: list[dict[str, float | int]] = []
         self.shown: dict[str, float] = {}
         self.seconds = 0.0
         self.cpu_seconds = 0.0  # of all threads: what a busy machine does not distort
         self.spent_evaluating = 0.0
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: GAN) -> None:
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._started, self._cpu_started = time.perf_counter(), time.process_time()
         self._images = 0
         self._epoch, self._window = Means(), Means()
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: GAN, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._images += len(batch[0]) * trainer.world_size
         self._epoch.add(pl_module.records)
@@ -67,7 +77,7 @@ class Recorder(pl.Callback):
             return
         values, self._window = self._window.read(), Means()
         rate = self._images / (time.perf_counter() - self._started)
-        self.shown |= {k: values[k] for k in ("d_loss", "g_loss") if k in values} | {"img/s": round(rate)}
+        self.shown |= {k: values[k] for k in self.shown_steps if k in values} | {"img/s": round(rate)}
         if trainer.logger is not None:
             trainer.logger.log_metrics(values | {"images_per_second": rate}, trainer.global_step)
 
@@ -79,7 +89,7 @@ class Recorder(pl.Callback):
         self._rate = self._images / taken
         self._evaluation_started = time.perf_counter()
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: GAN) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.spent_evaluating += time.perf_counter() - self._evaluation_started
         scores = self.evaluation.values()
         row = {
@@ -92,7 +102,7 @@ class Recorder(pl.Callback):
             **scores,
         }
         self.rows.append(row)
-        self.shown |= {k: scores[k] for k in ("fid", "fid_min") if k in scores}
+        self.shown |= {k: scores[k] for k in self.shown_epochs if k in scores}
         if trainer.is_global_zero:
             write_rows(self.path, self.rows)
             if trainer.logger is not None:
@@ -107,7 +117,7 @@ class Recorder(pl.Callback):
         self.seconds, self.cpu_seconds = state_dict["seconds"], state_dict["cpu_seconds"]
         self.spent_evaluating = state_dict["spent_evaluating"]
         last = self.rows[-1] if self.rows else {}
-        self.shown = {k: last[k] for k in ("fid", "fid_min") if k in last}
+        self.shown = {k: last[k] for k in self.shown_epochs if k in last}
 
 
 class EpochClock(pl.Callback):
@@ -116,7 +126,7 @@ class EpochClock(pl.Callback):
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: GAN) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.recorder.epoch_ended(trainer)
 
 
@@ -130,7 +140,7 @@ def write_rows(path: Path, rows: list[dict[str, float | int]]) -> None:
 
 
 class ProgressBar(TQDMProgressBar):
-    """One bar for the whole epoch with losses, FID and images per second."""
+    """One bar for the whole epoch with losses, scores and images per second."""
 
     def __init__(self, recorder: Recorder, refresh_rate: int = 10) -> None:
         super().__init__(refresh_rate=refresh_rate)

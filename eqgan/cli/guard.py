@@ -1,0 +1,43 @@
+"""How every command ends when something is wrong: one line, and a status; never a traceback for a mistype."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
+
+from eqgan.cli.options import fail
+
+
+@contextmanager
+def preparing() -> Iterator[None]:
+    """Around everything before the first step: whatever was mistyped is one line and status 1."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    try:
+        yield
+    except (ValueError, OSError, RuntimeError) as error:
+        fail(" ".join(str(error).split()))
+    except KeyboardInterrupt:
+        fail("stopped before the first step", status=130)
+
+
+@contextmanager
+def running(name: str, smaller: str) -> Iterator[None]:
+    """Around the steps of a run.
+
+    Args:
+        name: of the run, to go on with.
+        smaller: the settings that save memory.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SIGTERMException, SystemExit):
+        sys.stderr.write(f"\nstopped; at most the epoch under way is lost. Go on with --resume {name}\n")
+        raise SystemExit(130) from None
+    except (ValueError, OSError, MisconfigurationException) as error:
+        fail(" ".join(str(error).split()))
+    except torch.OutOfMemoryError:
+        fail(f"out of memory on the device; use a smaller {smaller}")

@@ -1,0 +1,104 @@
+"""From settings to objects, for any run: names become objects here, once, and nowhere below."""
+
+from importlib import import_module
+from typing import Any
+
+import jsonargparse
+import torch
+import yaml
+
+from eqgan.cli.options import Choices, Parser
+from eqgan.files import atomic_write
+from eqgan.training.base import flatten
+from eqgan.training.folder import RunFolder
+
+# Settings that do not change what a run computes; a resumed run may differ in them.
+FREE_ON_RESUME = (
+    "config",
+    "name",
+    "epochs",
+    "resume",
+    "overwrite",
+    "log_dir",
+    "samples_dir",
+    "dataset.root",
+    "trainer",
+)
+
+
+def build(spec: jsonargparse.Namespace, **more: Any) -> Any:
+    """The object that a ``class_path`` with ``init_args`` stands for."""
+    module, _, name = spec.class_path.rpartition(".")
+    return getattr(import_module(module), name)(**more, **dict(spec.get("init_args") or {}))
+
+
+def short_name(choices: Choices, option: str, class_path: str) -> str:
+    """What is typed after this option for this class; the class's own name if it has no short one."""
+    class_name = class_path.rpartition(".")[2]
+    known = choices[option][1].items()
+    return next((k for k, path in known if path.rpartition(".")[2] == class_name), class_name)
+
+
+def precision_for(asked: str) -> str:
+    """bf16 where the hardware multiplies it natively, else float32."""
+    if asked != "auto":
+        return asked
+    native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else _cpu_multiplies_bf16()
+    return "bf16-mixed" if native else "32-true"
+
+
+def _cpu_multiplies_bf16() -> bool:
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def plain_settings(parser: Parser, config: jsonargparse.Namespace) -> dict[str, Any]:
+    """The settings as YAML would hold them, without those that only say how to start."""
+    settings = yaml.safe_load(parser.dump(config, skip_unset=False))  # a null is a setting too
+    return {k: v for k, v in settings.items() if k not in ("config", "resume", "overwrite")}
+
+
+def choose_folder(
+    folder: RunFolder, config: jsonargparse.Namespace, settings: dict[str, Any]
+) -> tuple[RunFolder, bool]:
+    """The folder of a new run, not yet made, or that of the run to resume, its settings checked.
+
+    Args:
+        folder: under the name that was given, or the one made from the settings; then it may get a number.
+    """
+    if not config.resume:
+        if config.name is None and not config.overwrite:
+            folder = folder.first_free()
+        folder.require_free(config.overwrite)
+        return folder, False
+    if config.name is None:
+        folder = folder.newest()
+    if not folder.config.is_file():
+        raise FileNotFoundError(
+            f"--resume: no run named {folder.name!r} in {folder.logs_root}. "
+            f"Runs there: {', '.join(folder.siblings()) or 'none'}."
+        )
+    _require_same(yaml.safe_load(folder.config.read_text()), settings, folder.name)
+    return folder, True
+
+
+def _require_same(stored: dict[str, Any], given: dict[str, Any], name: str) -> None:
+    before, now = dict(flatten(stored)), dict(flatten(given))
+    different = [
+        key
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key) and not key.startswith(FREE_ON_RESUME)
+    ]
+    if different:
+        listed = "; ".join(f"{k} was {before.get(k)}, now {now.get(k)}" for k in different)
+        raise ValueError(
+            f"run {name!r} was trained with other settings ({listed}). Resume it by its name alone, "
+            f"--resume {name}, or start a new run under another --name."
+        )
+
+
+def claim(folder: RunFolder, overwrite: bool, text: str) -> None:
+    """Makes the folder of a new run, with its settings (YAML) in it."""
+    folder.claim(overwrite)
+    with atomic_write(folder.config) as temporary:
+        temporary.write_text(text)

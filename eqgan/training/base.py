@@ -1,0 +1,191 @@
+"""What every run shares, whatever it trains: Lightning's Trainer, the callbacks' order, resuming."""
+
+import math
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytorch_lightning as pl
+import torch
+import yaml
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from eqgan.data.module import ImageData
+from eqgan.files import atomic_write
+from eqgan.training.callbacks import AtomicCheckpointIO, ProgressBar, Recorder, RunCheckpoint
+from eqgan.training.callbacks.checkpoint import read_checkpoint
+from eqgan.training.callbacks.record import EpochClock
+from eqgan.training.folder import RunFolder
+
+
+@dataclass(kw_only=True)
+class TrainingRun(ABC):
+    """One training from its parts to its summary; made by the command line, or by hand.
+
+    Args:
+        data: set up already.
+        folder: claimed already, or holding the run to resume.
+        epochs: to train in all.
+        seed: of what is drawn while training.
+        settings: plain values that describe the run; kept in every record.
+        config: the same as YAML, kept in every checkpoint.
+        trainer: further arguments of Lightning's Trainer.
+        progress_bar: whether one is shown.
+
+    Class attributes:
+        roles: the settings that say whose weights a checkpoint holds; they must be those of this run.
+        metric: what the run is listed by in TensorBoard.
+        shown_steps, shown_epochs: what the progress bar shows.
+    """
+
+    data: ImageData
+    folder: RunFolder
+    epochs: int
+    seed: int = 0
+    settings: dict[str, Any] = field(default_factory=dict)
+    config: str = ""
+    trainer: dict[str, Any] = field(default_factory=dict)
+    progress_bar: bool = True
+
+    roles: ClassVar[tuple[str, ...]]
+    metric: ClassVar[str]
+    shown_steps: ClassVar[tuple[str, ...]] = ()
+    shown_epochs: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    @abstractmethod
+    def module(self) -> pl.LightningModule:
+        """What is trained; keeps what a step gave in ``records``."""
+
+    @abstractmethod
+    def judge(self) -> Any:
+        """The callback that scores the epochs, an ``EpochScore``."""
+
+    def callbacks(self) -> Sequence[pl.Callback]:
+        """What else happens at the end of an epoch, after it was scored and recorded."""
+        return ()
+
+    def description(self) -> dict[str, Any]:
+        """Plain values kept in every checkpoint, enough to build the networks again."""
+        return {"config": self.config, "image_shape": list(self.data.image_shape)}
+
+    @abstractmethod
+    def finish(self, judge: Any, recorder: Recorder, trainer: pl.Trainer) -> dict[str, Any]:
+        """What is left to do after the last epoch; the summary of the run."""
+
+    def fit(self, resume: bool = False) -> dict[str, Any]:
+        """Trains to the end and returns the summary."""
+        judge = self.judge()
+        recorder = Recorder(self.folder.samples / "metrics.csv", judge, self.shown_steps, self.shown_epochs)
+        checkpoint = self.folder.last if resume and self.folder.last.exists() else None
+        step = self._own_checkpoint(checkpoint)["global_step"] if checkpoint else None
+        if checkpoint and self.folder.config.is_file():
+            self._keep_epochs()
+        # a stream of its own: it depends neither on the networks nor on what this process drew before
+        torch.manual_seed((1 << 32) + self.seed)
+        trainer = self._trainer(judge, recorder, step)
+        with _quiet():
+            trainer.fit(self.module, datamodule=self.data, ckpt_path=checkpoint, weights_only=True)
+        return self.finish(judge, recorder, trainer)
+
+    def check(self) -> None:
+        """Meets, before the run's folder is touched, whatever would stop it before the first step.
+
+        Raises:
+            ValueError: for an argument that Lightning's Trainer does not take.
+        """
+        own = ("logger", "callbacks", "plugins", "max_epochs", "num_sanity_val_steps")
+        own = (*own, "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+        own = (*own, "max_time", "fast_dev_run", "overfit_batches")
+        if taken := sorted({*own} & {*self.trainer}):
+            raise ValueError(f"trainer: {', '.join(taken)} cannot be set, a run sets it itself")
+        try:
+            trainer = pl.Trainer(logger=False, enable_checkpointing=False, **{"devices": 1, **self.trainer})
+        except (TypeError, MisconfigurationException) as error:
+            raise ValueError(f"trainer: {str(error).replace('Trainer.__init__() ', '')}") from error
+        if trainer.world_size > 1:
+            raise ValueError(f"trainer: expected one device, got {trainer.world_size}; leave out devices")
+
+    def _own_checkpoint(self, path: Path) -> dict[str, Any]:
+        """The checkpoint, whose weights might fit other networks too: p2 and pm have the same shapes."""
+        checkpoint = read_checkpoint(path)
+        there, here = (yaml.safe_load(text) or {} for text in (checkpoint["eqgan"]["config"], self.config))
+        for role in self.roles:
+            if there.get(role) != here.get(role):
+                raise ValueError(
+                    f"{path} belongs to another run: its {role} is {there.get(role)}, not {here.get(role)}"
+                )
+        if checkpoint["epoch"] + 1 > self.epochs:
+            raise ValueError(
+                f"--epochs {self.epochs}: run {self.folder.name!r} has {checkpoint['epoch'] + 1} behind it"
+            )
+        return checkpoint
+
+    def _keep_epochs(self) -> None:
+        """The number of epochs of a resumed run may be new; a bare --resume needs it later."""
+        kept = {**yaml.safe_load(self.folder.config.read_text()), "epochs": self.epochs}
+        with atomic_write(self.folder.config) as temporary:
+            temporary.write_text(yaml.safe_dump(kept, sort_keys=False))
+
+    def _trainer(self, judge: Any, recorder: Recorder, purge: int | None) -> pl.Trainer:
+        options = {"accelerator": "auto", "devices": 1, "log_every_n_steps": 25, **self.trainer}
+        logger = TensorBoardLogger(
+            self.folder.logs_root,
+            name="",
+            version=self.folder.name,
+            default_hp_metric=False,
+            purge_step=None if purge is None else purge + 1,
+        )
+        if purge is None:
+            logger.log_hyperparams(dict(flatten(self.settings)), {self.metric: math.nan})
+        callbacks = [
+            EpochClock(recorder),
+            judge,
+            recorder,
+            *self.callbacks(),
+            RunCheckpoint(self.folder, judge, self.description()),
+            *([ProgressBar(recorder)] if self.progress_bar else []),
+        ]
+        return pl.Trainer(
+            max_epochs=self.epochs,
+            logger=logger,
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO()],
+            enable_checkpointing=True,
+            enable_progress_bar=self.progress_bar,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            **options,
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's advice that does not apply here."""
+    with warnings.catch_warnings():
+        # data come from one tensor on the device: there are no worker processes to advise about
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # an averaged network is in eval mode on purpose, small sets have short epochs, epochs are judged by
+        # a callback, and Lightning itself uses a part of torch that is being renamed
+        for known in (
+            *(".*in eval mode at the start.*", ".*smaller than the logging.*", ".*treespec.*"),
+            ".*Skipping val loop.*",
+        ):
+            warnings.filterwarnings("ignore", message=known)
+        yield
+
+
+def flatten(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested settings as pairs of a dotted key and a plain value."""
+    flat: list[tuple[str, Any]] = []
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            flat += flatten(value, f"{prefix}{key}.")
+        else:
+            flat.append((prefix + key, value if isinstance(value, int | float | str | bool) else str(value)))
+    return flat
