@@ -1,8 +1,8 @@
 """What every source of images turns into: one tensor of bytes with its labels, and the splits of a source."""
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -72,12 +72,16 @@ class Source:
         sets: split ("train", perhaps "test", "validation", "extra") to images, as they were read.
         sha256: of all splits, as they were read.
         size: pixels a side that `split` resizes to, or None to leave them.
+        validation_rows: where the validation split lies in train; None where they have no image in common.
+        further_tests: name to what makes another set of test images, asked for by `test_sets` only.
     """
 
     name: str
     sets: Mapping[str, ImageSet]
     sha256: str
     size: int | None = None
+    validation_rows: range | None = None
+    further_tests: Mapping[str, Callable[[], ImageSet]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, name: str, sets: Mapping[str, ImageSet], size: int | None = None) -> "Source":
@@ -98,7 +102,20 @@ class Source:
         """
         if name not in self.sets:
             raise ValueError(f"{self.name} has no {name} split, expected one of: {', '.join(self.splits)}.")
-        images = self.sets[name]
+        return self._square(self.sets[name])
+
+    def test_sets(self) -> dict[str, ImageSet]:
+        """Return every set of test images by name, that of the source itself first.
+
+        Raises:
+            ValueError: as `split`.
+        """
+        if "test" not in self.sets:
+            return {}
+        further = {name: self._square(make()) for name, make in self.further_tests.items()}
+        return {self.name: self.split("test"), **further}
+
+    def _square(self, images: ImageSet) -> ImageSet:
         if self.size is not None:
             return images.resized(self.size)
         height, width = images.images.shape[-2:]

@@ -14,7 +14,8 @@ class ImageData(pl.LightningDataModule):
 
     Attributes:
         name: of the set really used, with the share: "rotmnist-10pct". This and all below after `setup`.
-        train: the training images, after the share was drawn.
+        train: the training images, after the validation images were held out and the share was drawn.
+        validation: images to choose by, none of them in train; empty if there are none.
         image_shape: (channels, height, width).
         class_names: one per class, empty without labels.
         num_classes: their number, 1 without labels.
@@ -27,7 +28,12 @@ class ImageData(pl.LightningDataModule):
         batch_size: images per step and process.
         fraction: share of the training images used, in (0, 1]; drawn once without replacement from the
             seed, so that a smaller share is part of a larger one.
-        seed: of the share and of the order of the images.
+        validation_fraction: share of the training images held out as `validation`, in [0, 1), the same of
+            every class, drawn from the seed before, and whatever, `fraction`. Where the source has a
+            validation split within its training images (the last 2,000 of Rotated MNIST), that one is held
+            out instead, for any share above 0; where it has one beside them, `validation` is always that.
+        drop_last: leave out the last, smaller batch of an epoch of training.
+        seed: of both shares and of the order of the images.
 
     Raises:
         ValueError: an argument out of range; `setup` raises what `open_source` does.
@@ -35,6 +41,7 @@ class ImageData(pl.LightningDataModule):
 
     name: str
     train: ImageSet
+    validation: ImageSet
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
     num_classes: int
@@ -47,9 +54,16 @@ class ImageData(pl.LightningDataModule):
         size: int | None = None,
         batch_size: int = 64,
         fraction: float = 1.0,
+        validation_fraction: float = 0.0,
+        drop_last: bool = True,
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if not 0 <= validation_fraction < 1:
+            raise ValueError(
+                "--validation-fraction: expected a share from 0 up to below 1, "
+                f"got {validation_fraction}. 0.1 means a tenth."
+            )
         if not 0 < fraction <= 1:
             raise ValueError(
                 f"--fraction: expected a share above 0 and up to 1, got {fraction}. 0.1 means a tenth."
@@ -60,6 +74,7 @@ class ImageData(pl.LightningDataModule):
             raise ValueError(f"--seed: expected 0 to 2^32 - 1, got {seed}.")
         self.source, self.root, self.size = source, root, size
         self.batch_size, self.fraction, self.seed = batch_size, fraction, seed
+        self.validation_fraction, self.drop_last = validation_fraction, drop_last
         self._opened: Source | None = None
         self._references: dict[str, ImageSet] = {}
 
@@ -68,11 +83,11 @@ class ImageData(pl.LightningDataModule):
         self._open()
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the source, once, and draw the share."""
+        """Read the source, once, hold out the validation images, and draw the share."""
         if hasattr(self, "train"):
             return
         source = self._open()
-        train = self._draw(self.reference("train"))
+        train, self.validation = self._draw(self.reference("train"))
         share = "" if self.fraction == 1 else f"-{100 * self.fraction:g}pct"
         self.name, self.sha256 = source.name + share, source.sha256
         self.image_shape = tuple(train.images.shape[1:])
@@ -99,18 +114,46 @@ class ImageData(pl.LightningDataModule):
             return split
         return "test" if "test" in self._open().splits else "train"
 
+    def test_sets(self) -> dict[str, ImageSet]:
+        """Return every set of test images by its name, the main one first; none where there is no test split.
+
+        Rotated MNIST has two: "rotmnist", its 50,000, and "mnist", upright MNIST test images none of which is
+        (rotated) a training or validation image of Rotated MNIST.
+        """
+        return self._open().test_sets()
+
     def train_dataloader(self) -> TensorLoader:
         """Return the loader, on the device and with the share of images of this process."""
         self.setup()
+        return self.loader(self.train, shuffle=True, drop_last=self.drop_last)
+
+    def val_dataloader(self) -> TensorLoader | list[TensorLoader]:
+        """Return the loader of the validation images, in their order; an empty list if there are none."""
+        self.setup()
+        return self.loader(self.validation) if len(self.validation) else []
+
+    def loader(
+        self, images: ImageSet, shuffle: bool = False, drop_last: bool = False, batch_size: int | None = None
+    ) -> TensorLoader:
+        """Return a loader of any set on the trainer's device; by default every image, in order.
+
+        Args:
+            images: such as one of `test_sets`.
+            shuffle: draw a new order each epoch.
+            drop_last: leave out the last, smaller batch.
+            batch_size: that of training by default.
+        """
         device, rank, world_size = torch.device("cpu"), 0, 1
         if self.trainer is not None:
             device = self.trainer.strategy.root_device
             rank, world_size = self.trainer.global_rank, self.trainer.world_size
         return TensorLoader(
-            self.train.images,
-            self.train.labels,
-            self.batch_size,
+            images.images,
+            images.labels,
+            batch_size or self.batch_size,
             seed=self.seed,
+            shuffle=shuffle,
+            drop_last=drop_last,
             device=device,
             rank=rank,
             world_size=world_size,
@@ -121,20 +164,38 @@ class ImageData(pl.LightningDataModule):
             self._opened = open_source(self.source, self.root, self.size)
         return self._opened
 
-    def _draw(self, train: ImageSet) -> ImageSet:
-        """Return the share of the training images, in the order of the set.
+    def _draw(self, train: ImageSet) -> tuple[ImageSet, ImageSet]:
+        """Return the share of the training images, in the order of the set, and the validation images.
 
         Raises:
-            ValueError: it is less than one batch.
+            ValueError: it is less than one batch, or no image.
         """
-        count = max(1, round(self.fraction * len(train)))
-        if count < self.batch_size:
-            share = f" (a fraction {self.fraction:g} of {len(train)})" if self.fraction < 1 else ""
+        order = np.random.RandomState(self.seed).permutation(len(train))
+        held = self._held_out(train, order)
+        order = order[~np.isin(order, held)]
+        count = max(1, round(self.fraction * len(order)))
+        least = self.batch_size if self.drop_last else 1
+        if min(count, len(order)) < least:
+            share = f" (a fraction {self.fraction:g} of {len(order)})" if self.fraction < 1 else ""
             raise ValueError(
-                f"{train.name}: expected at least one batch of {self.batch_size} training images, "
-                f"got {count}{share}. Use --batch-size {count} or less, or more images."
+                f"{train.name}: expected at least one batch of {least} training images, "
+                f"got {min(count, len(order))}{share}. Use --batch-size {count} or less, or more images."
             )
+        source = self._open()
+        apart = "validation" in source.splits and source.validation_rows is None
+        validation = source.split("validation") if apart else train.subset(torch.from_numpy(held))
         if count == len(train):
-            return train
-        order = np.random.RandomState(self.seed).permutation(len(train))  # a prefix: shares are nested
-        return train.subset(torch.from_numpy(np.sort(order[:count])))
+            return train, validation
+        return train.subset(torch.from_numpy(np.sort(order[:count]))), validation  # a prefix: nested shares
+
+    def _held_out(self, train: ImageSet, order: np.ndarray) -> np.ndarray:
+        """Return the rows of train that are the validation images: of every class, the last in this order."""
+        source = self._open()
+        if not self.validation_fraction or ("validation" in source.splits and source.validation_rows is None):
+            return np.empty(0, np.int64)
+        if source.validation_rows is not None:
+            return np.array(source.validation_rows)
+        labels = np.zeros(len(train), np.int64) if train.labels is None else train.labels.numpy()
+        classes = [order[labels[order] == label] for label in np.unique(labels)]
+        rows = [rows[len(rows) - round(self.validation_fraction * len(rows)) :] for rows in classes]
+        return np.sort(np.concatenate(rows))

@@ -93,6 +93,25 @@ def permutation_and_angles(count: int) -> tuple[np.ndarray, np.ndarray]:
     return stream.permutation(count), stream.uniform(0.0, 360.0, count)
 
 
+def unseen_test_rows(train: int = 60_000, test: int = 10_000) -> np.ndarray:
+    """Return which of MNIST's own test images are not, rotated, among the training images of Rotated MNIST.
+
+    The order of Rotated MNIST mixes MNIST's training and test images, so that only these can test a network
+    trained on it on upright digits.
+
+    Args:
+        train: number of MNIST's training images.
+        test: number of its test images.
+
+    >>> rows = unseen_test_rows()
+    >>> len(rows), rows[:3].tolist()
+    (8262, [2, 3, 4])
+    """
+    order, _ = permutation_and_angles(train + test)
+    seen = order[SPLITS["train"]]
+    return np.setdiff1d(np.arange(test), seen[seen >= train] - train)
+
+
 def generate(mnist: Mnist) -> tuple[np.ndarray, np.ndarray]:
     """Permute and rotate all digits, train before test.
 

@@ -16,7 +16,7 @@ from eqgan.data.folder import read_folder
 from eqgan.data.imageset import ImageSet, Source
 from eqgan.data.mnist import MnistNotFoundError, data_root, load_mnist
 from eqgan.data.npz import read_npz
-from eqgan.data.rotmnist import ROTMNIST_SHA256, rotated_mnist
+from eqgan.data.rotmnist import ROTMNIST_SHA256, SPLITS, rotated_mnist, unseen_test_rows
 
 log = logging.getLogger("eqgan")
 
@@ -81,7 +81,21 @@ def _rotmnist(root: str | None, size: int | None) -> Source:
             torch.from_numpy(part.angles),
             _DIGITS,
         )
-    return Source("rotmnist", sets, ROTMNIST_SHA256, size)
+    return Source(
+        "rotmnist",
+        sets,
+        ROTMNIST_SHA256,
+        size,
+        validation_rows=range(len(rotated.train.labels))[SPLITS["validation"]],
+        further_tests={"mnist": lambda: _upright_test(root)},
+    )
+
+
+def _upright_test(root: str | None) -> ImageSet:
+    """Return the images of MNIST's test set that Rotated MNIST does not train on."""
+    mnist = load_mnist(root)
+    rows = unseen_test_rows(len(mnist.train_labels), len(mnist.test_labels))
+    return _digit_set(mnist.test_images[rows], mnist.test_labels[rows])
 
 
 def _mnist(root: str | None, size: int | None) -> Source:
@@ -90,17 +104,13 @@ def _mnist(root: str | None, size: int | None) -> Source:
         "train": (mnist.train_images, mnist.train_labels),
         "test": (mnist.test_images, mnist.test_labels),
     }
-    sets = {
-        split: ImageSet.of(
-            "mnist",
-            torch.from_numpy(images)[:, None],
-            torch.from_numpy(labels.astype(np.int64)),
-            None,
-            _DIGITS,
-        )
-        for split, (images, labels) in arrays.items()
-    }
-    return Source.of("mnist", sets, size)
+    return Source.of("mnist", {split: _digit_set(*pair) for split, pair in arrays.items()}, size)
+
+
+def _digit_set(images: np.ndarray, labels: np.ndarray) -> ImageSet:
+    """Return upright digits as a set."""
+    pixels = torch.from_numpy(images)[:, None]
+    return ImageSet.of("mnist", pixels, torch.from_numpy(labels.astype(np.int64)), None, _DIGITS)
 
 
 def _digits(root: str | None, size: int | None) -> Source:

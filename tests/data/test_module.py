@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,9 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from eqgan.data.mnist import load_mnist
 from eqgan.data.module import ImageData
+from eqgan.data.rotmnist import content_sha256, generate, permutation_and_angles
 
 
 @pytest.fixture
@@ -149,3 +152,76 @@ def test_lightning_drives_the_epochs_and_a_resumed_run_sees_what_it_would_have(
     data = ImageData(cells, batch_size=4)
     _trainer(3, tmp_path).fit(rest, datamodule=data, ckpt_path=tmp_path / "last.ckpt", weights_only=True)
     assert rest.epochs == {epoch: whole.epochs[epoch] for epoch in (1, 2)}
+
+
+def _held(data: ImageData) -> set[int]:
+    return set(data.validation.images[:, 0, 0, 0].tolist())
+
+
+def test_validation_is_held_out_of_every_share_and_has_the_same_share_of_each_class(cells: str) -> None:
+    whole = _ready(cells, validation_fraction=0.2)
+    assert sorted([*_numbers(whole), *_held(whole)]) == list(range(40))
+    assert whole.validation.labels.bincount().tolist() == [4, 4]
+    for fraction in (0.25, 0.5):
+        part = _ready(cells, validation_fraction=0.2, fraction=fraction)
+        assert _held(part) == _held(whole)
+        assert len(part.train) == round(fraction * 32)
+        assert set(_numbers(part)) < set(_numbers(whole))
+    assert set(_numbers(_ready(cells, validation_fraction=0.2, fraction=0.25))) < set(_numbers(part))
+    assert _held(_ready(cells, validation_fraction=0.2, seed=1)) != _held(whole)
+    ((image, label),) = _ready(cells, validation_fraction=0.2, batch_size=8).val_dataloader()
+    assert ((image[:, 0, 0, 0] + 1) * 127.5).round().int().tolist() == sorted(_held(whole))
+    assert label.tolist() == whole.validation.labels.tolist()
+
+
+def test_nothing_is_held_out_unless_asked_for(cells: str) -> None:
+    data = _ready(cells)
+    assert len(data.validation) == 0
+    assert data.val_dataloader() == []
+    assert len(data.train) == 40
+    assert data.train is data.reference("train")
+
+
+def test_a_validation_split_of_the_source_is_taken_as_it_is(tmp_path: Path) -> None:
+    images = np.arange(20, dtype=np.uint8).repeat(16).reshape(20, 4, 4)
+    np.savez(tmp_path / "x.npz", x_train=images[:15], x_val=images[15:])
+    for share in (0.0, 0.3):
+        data = _ready(str(tmp_path / "x.npz"), validation_fraction=share, fraction=0.4)
+        assert sorted(_held(data)) == [15, 16, 17, 18, 19]
+        assert len(data.train) == 6
+    assert data.test_sets() == {}
+
+
+def test_rotated_mnist_holds_out_its_own_validation_images(
+    small_mnist: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = small_mnist(60_000, 10_000, size=2)
+    published = content_sha256(*generate(load_mnist(root)))
+    for module in ("rotmnist", "sources"):
+        monkeypatch.setattr(f"eqgan.data.{module}.ROTMNIST_SHA256", published)
+    data = _ready("rotmnist", root=str(root), validation_fraction=0.1)
+    everything = data.reference("train")
+    assert torch.equal(data.train.images, everything.images[:10_000])
+    assert torch.equal(data.validation.images, everything.images[10_000:])
+    assert torch.equal(data.validation.images, data.reference("validation").images)
+    assert len(_ready("rotmnist", root=str(root)).train) == 12_000
+    sets = data.test_sets()
+    assert list(sets) == ["rotmnist", "mnist"]
+    assert len(sets["rotmnist"]) == 50_000
+    trained = {int(row) - 60_000 for row in permutation_and_angles(70_000)[0][:12_000] if row >= 60_000}
+    upright = load_mnist(root).test_images[[row for row in range(10_000) if row not in trained]]
+    assert np.array_equal(sets["mnist"].images[:, 0], upright)
+    assert sets["mnist"].name == "mnist"
+
+
+def test_the_last_batch_can_be_kept(cells: str) -> None:
+    loader = _ready(cells, batch_size=12, drop_last=False).train_dataloader()
+    assert [len(image) for image, _ in loader] == [12, 12, 12, 4]
+    assert len(_ready(cells, batch_size=64, drop_last=False).train_dataloader()) == 1
+    assert [len(image) for image, _ in _ready(cells, batch_size=12).train_dataloader()] == [12, 12, 12]
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, math.nan])
+def test_validation_share_out_of_range(share: float) -> None:
+    with pytest.raises(ValueError, match="--validation-fraction: expected a share from 0 up to below 1"):
+        ImageData(validation_fraction=share)
