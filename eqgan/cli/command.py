@@ -1,0 +1,90 @@
+"""What the small commands share: a parser with one-line errors, JSON, and the mapping of errors to exits."""
+
+import argparse
+import difflib
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import torch
+
+from eqgan.cli.parsing import fail
+
+_EXPECTED = (ValueError, OSError, RuntimeError, NotImplementedError)
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Help with examples; a complaint is one line that names the nearest known option, and exit status 2.
+
+    Args:
+        command: such as ``"evaluate"``.
+        summary: one sentence.
+        examples: lines shown as they are.
+    """
+
+    def __init__(self, command: str, summary: str, examples: str) -> None:
+        super().__init__(
+            prog=f"eqgan {command}",
+            description=summary,
+            epilog=f"examples:\n{examples}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self.add_argument("--json", action="store_true", help="print the results as JSON, and nothing else")
+
+    def error(self, message: str) -> NoReturn:
+        fail(f"{self.prog}: {message} (see {self.prog} --help)", status=2)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            known = [option for action in self._actions for option in action.option_strings]
+            nearest = difflib.get_close_matches(unknown[0].split("=")[0], known, n=1)
+            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+            self.error(f"unknown argument {unknown[0]!r}{hint}")
+        return found
+
+
+def run_command(
+    parser: CommandParser, work: Callable[[argparse.Namespace], Any], argv: Sequence[str] | None
+) -> Any:
+    """Does the work of a command; what a person can put right ends in one line and exit status 1."""
+    options = parser.parse_args(sys.argv[2:] if argv is None else argv)
+    try:
+        return work(options)
+    except KeyboardInterrupt:
+        fail("stopped", status=130)
+    except torch.OutOfMemoryError:
+        fail("out of memory on the device; use --device cpu")
+    except _EXPECTED as error:
+        fail(" ".join(str(error).split()) or type(error).__name__)
+
+
+def print_json(value: Any) -> None:
+    """Strict JSON: numbers that JSON does not have become null."""
+    print(json.dumps(_finite(value), indent=2, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """The type of an option that is a whole number of at least ``least``."""
+
+    def number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text!r}")
+        return value
+
+    return number
