@@ -8,11 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-import torch
-
-from eqgan.cli.parsing import fail
-
-_EXPECTED = (ValueError, OSError, RuntimeError, NotImplementedError)
+from eqgan.cli.guard import preparing
+from eqgan.cli.options import fail
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -52,14 +49,8 @@ def run_command(
 ) -> Any:
     """Does the work of a command; what a person can put right ends in one line and exit status 1."""
     options = parser.parse_args(sys.argv[2:] if argv is None else argv)
-    try:
+    with preparing("stopped"):
         return work(options)
-    except KeyboardInterrupt:
-        fail("stopped", status=130)
-    except torch.OutOfMemoryError:
-        fail("out of memory on the device; use --device cpu")
-    except _EXPECTED as error:
-        fail(" ".join(str(error).split()) or type(error).__name__)
 
 
 def print_json(value: Any) -> None:

@@ -12,8 +12,12 @@ from eqgan.cli.options import fail
 
 
 @contextmanager
-def preparing() -> Iterator[None]:
-    """Around everything before the first step: whatever was mistyped is one line and status 1."""
+def preparing(stopped: str = "stopped before the first step") -> Iterator[None]:
+    """Around everything before the first step: whatever was mistyped is one line and status 1.
+
+    Args:
+        stopped: what to say of an interrupt.
+    """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     try:
@@ -21,7 +25,7 @@ def preparing() -> Iterator[None]:
     except (ValueError, OSError, RuntimeError) as error:
         fail(" ".join(str(error).split()))
     except KeyboardInterrupt:
-        fail("stopped before the first step", status=130)
+        fail(stopped, status=130)
 
 
 @contextmanager
