@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from eqgan.training.run import flatten
+from eqgan.training.base import flatten
 
 SCORES = ("fid", "precision", "recall", "density", "coverage")
 AXES = ("epoch", "step", "seconds")
