@@ -30,6 +30,18 @@ class PlaneGroup:
         """Order of the point group: how many values a regular field has above a site."""
         return self.point_group.order
 
+    def contains(self, other: "PlaneGroup") -> bool:
+        """Whether every symmetry of the other group is one of this group.
+
+        Example:
+            >>> P4M.contains(P4), P4.contains(PM)
+            (True, False)
+        """
+        mine = {element.tobytes() for element in self.point_group.elements}
+        return self.lattice == other.lattice and all(
+            element.tobytes() in mine for element in other.point_group.elements
+        )
+
     def __deepcopy__(self, memo: dict[int, Any]) -> "PlaneGroup":
         return self
 

@@ -10,8 +10,9 @@ from eqgan.networks.discriminators import (
     P4CNNDiscriminator,
     StridedDiscriminator,
 )
+from eqgan.networks.equivariant import EquivariantGenerator, GroupGenerator, OrbitGenerator, symmetrised
 from eqgan.networks.fiber import FiberPool, fiber_pool
-from eqgan.networks.generators import ConvGenerator, Generator, OrbitGenerator, VanillaGenerator
+from eqgan.networks.generators import ConvGenerator, Generator, VanillaGenerator
 
 __all__ = [
     "Budget",
@@ -20,8 +21,10 @@ __all__ = [
     "ConvDiscriminator",
     "ConvGenerator",
     "Discriminator",
+    "EquivariantGenerator",
     "FiberPool",
     "Generator",
+    "GroupGenerator",
     "MLPDiscriminator",
     "Match",
     "OrbitGenerator",
@@ -34,4 +37,5 @@ __all__ = [
     "budget",
     "fiber_pool",
     "fields_for",
+    "symmetrised",
 ]

@@ -4,31 +4,59 @@ import itertools
 from abc import ABC, abstractmethod
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from eqgan.groups import SQUARE_PLANE_GROUPS, PlaneGroup, scalar
-from eqgan.nn import act
+from eqgan.networks.conditional import require_labels
 
 
 class Generator(nn.Module, ABC):
-    """Draws images from latents.
+    """Draws images from latents and, if it is conditional, class labels.
 
     Attributes:
         image_shape: (channels, height, width) of the images.
         latent_dim: length of a latent, which is standard normal.
+        num_classes: 0 for a generator that takes no labels.
+        condition_dim: length of what the images are made from: the latent and, beside it, the embedding of
+            the class.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], latent_dim: int) -> None:
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        latent_dim: int,
+        num_classes: int = 0,
+        embedding: int = 64,
+    ) -> None:
         super().__init__()
         if latent_dim < 1:
             raise ValueError(f"expected a latent of at least 1 dimension, got {latent_dim}")
+        if num_classes < 0 or embedding < 1:
+            raise ValueError(
+                f"expected at least 0 classes and an embedding of at least 1 dimension, "
+                f"got num_classes={num_classes}, embedding={embedding}"
+            )
         self.image_shape = tuple(image_shape)
-        self.latent_dim = latent_dim
+        self.latent_dim, self.num_classes = latent_dim, num_classes
+        self.class_embedding = nn.Embedding(num_classes, embedding) if num_classes else None
+        self.condition_dim = latent_dim + (embedding if num_classes else 0)
 
     @abstractmethod
-    def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch channels height width"]:
-        """Images in [-1, 1]."""
+    def forward(
+        self, z: Float[Tensor, "batch latent"], labels: Int64[Tensor, "batch"] | None = None
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Images in [-1, 1].
+
+        Raises:
+            ValueError: if a conditional generator gets no labels, or another gets some.
+        """
+
+    def condition(
+        self, z: Float[Tensor, "batch latent"], labels: Int64[Tensor, "batch"] | None
+    ) -> Float[Tensor, "batch condition"]:
+        """The latent, with the embedding of the class beside it if there is one."""
+        require_labels(labels, self.num_classes, type(self).__name__)
+        return z if labels is None else torch.cat([z, self.class_embedding(labels)], 1)
 
     def draw_latents(self, count: int, generator: torch.Generator | None = None) -> Float[Tensor, "n latent"]:
         """Standard normal latents on the device of the weights; the same numbers on any device if a CPU
@@ -40,42 +68,6 @@ class Generator(nn.Module, ABC):
         return z.to(weight)
 
 
-class OrbitGenerator(Generator):
-    """Any generator with a random group element in its latent, which moves the image: g G(z).
-
-    Its law is exactly invariant under the group, whatever ``base`` has learnt. To an invariant discriminator
-    the two are the same generator: it cannot see in which orientation an image is drawn, so it cannot teach
-    ``base`` to draw all of them, and without the random element the samples gather at a few orientations.
-
-    Args:
-        base: the generator that is trained.
-        group: plane group of the square lattice, usually the discriminator's.
-
-    References:
-        Birrell et al., arXiv:2202.01129 (structure-preserving GANs).
-    """
-
-    def __init__(self, base: Generator, group: PlaneGroup) -> None:
-        super().__init__(base.image_shape, base.latent_dim + 1)
-        channels, height, width = base.image_shape
-        if height != width or group.lattice != "square":
-            raise ValueError(
-                f"{group} does not map {height}x{width} images to themselves; use square images and one of "
-                f"{', '.join(SQUARE_PLANE_GROUPS)}, or --symmetrise false"
-            )
-        self.base, self.group = base, group
-        self.image_type = scalar(group, channels)
-
-    def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch channels height width"]:
-        images = self.base(z[:, :-1])
-        # Phi(z) of a standard normal is uniform: it picks the element
-        uniform = torch.special.ndtr(z[:, -1].float())
-        element = (self.group.order * uniform).long().clamp_max(self.group.order - 1)
-        rows = [(element == g).nonzero().squeeze(1) for g in range(self.group.order)]
-        moved = [act(g, images[chosen], self.image_type) for g, chosen in enumerate(rows)]
-        return torch.cat(moved)[torch.cat(rows).argsort()]
-
-
 class VanillaGenerator(Generator):
     """Dense layers with LeakyReLU 0.2 and a tanh.
 
@@ -83,6 +75,7 @@ class VanillaGenerator(Generator):
         image_shape: (channels, height, width).
         hidden: widths of the hidden layers.
         batch_norm: batch norm after each hidden layer; the tutorial has none.
+        num_classes, embedding: classes, and the length of their embedding beside the latent.
 
     References:
         The vanilla GAN of Rath, 2020: 128 -> 256 -> 512 -> 1024 -> 784, 1,493,520 parameters.
@@ -94,9 +87,11 @@ class VanillaGenerator(Generator):
         latent_dim: int = 128,
         hidden: tuple[int, ...] = (256, 512, 1024),
         batch_norm: bool = False,
+        num_classes: int = 0,
+        embedding: int = 64,
     ) -> None:
-        super().__init__(image_shape, latent_dim)
-        sizes = [latent_dim, *hidden]
+        super().__init__(image_shape, latent_dim, num_classes, embedding)
+        sizes = [self.condition_dim, *hidden]
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise(sizes):
             norm = [nn.BatchNorm1d(after)] if batch_norm else []
@@ -104,8 +99,10 @@ class VanillaGenerator(Generator):
         channels, height, width = image_shape
         self.layers = nn.Sequential(*layers, nn.Linear(sizes[-1], channels * height * width), nn.Tanh())
 
-    def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch channels height width"]:
-        return self.layers(z).view(-1, *self.image_shape)
+    def forward(
+        self, z: Float[Tensor, "batch latent"], labels: Int64[Tensor, "batch"] | None = None
+    ) -> Float[Tensor, "batch channels height width"]:
+        return self.layers(self.condition(z, labels)).view(-1, *self.image_shape)
 
 
 class ConvGenerator(Generator):
@@ -115,13 +112,21 @@ class ConvGenerator(Generator):
         image_shape: (channels, side, side); the side is halved while it is even and above 7.
         width: channels at full size; each halving doubles them, up to 8 times.
         latent_dim: length of the latent.
+        num_classes, embedding: classes, and the length of their embedding beside the latent.
 
     Raises:
         ValueError: for a side that cannot be halved down to at most 16.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], latent_dim: int = 128, width: int = 16) -> None:
-        super().__init__(image_shape, latent_dim)
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        latent_dim: int = 128,
+        width: int = 16,
+        num_classes: int = 0,
+        embedding: int = 64,
+    ) -> None:
+        super().__init__(image_shape, latent_dim, num_classes, embedding)
         channels, side, other = image_shape
         if side != other:
             raise ValueError(f"ConvGenerator needs square images, got {side}x{other}; resize them (--size)")
@@ -136,7 +141,7 @@ class ConvGenerator(Generator):
             )
         widths = [width * min(8, 2**k) for k in range(halvings, -1, -1)]
         self.start = (widths[0], side, side)
-        self.project = nn.Linear(latent_dim, widths[0] * side * side, bias=False)
+        self.project = nn.Linear(self.condition_dim, widths[0] * side * side, bias=False)
         layers: list[nn.Module] = [nn.BatchNorm2d(widths[0]), nn.ReLU()]
         for before, after in itertools.pairwise(widths):
             layers += [
@@ -147,5 +152,7 @@ class ConvGenerator(Generator):
             ]
         self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], channels, 3, padding=1), nn.Tanh())
 
-    def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch channels height width"]:
-        return self.layers(self.project(z).view(-1, *self.start))
+    def forward(
+        self, z: Float[Tensor, "batch latent"], labels: Int64[Tensor, "batch"] | None = None
+    ) -> Float[Tensor, "batch channels height width"]:
+        return self.layers(self.project(self.condition(z, labels)).view(-1, *self.start))

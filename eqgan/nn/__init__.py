@@ -1,6 +1,6 @@
 """Equivariant layers on the square lattice. Feature maps are plain tensors; types sit on the modules."""
 
-from eqgan.nn.action import act
+from eqgan.nn.action import act, act_each
 from eqgan.nn.conv import GroupConv2d, LiftingConv2d
 from eqgan.nn.geometry import output_size
 from eqgan.nn.norm import ConditionalFieldBatchNorm2d, FieldBatchNorm2d
@@ -36,6 +36,7 @@ __all__ = [
     "SubgroupPool",
     "Upsample2d",
     "act",
+    "act_each",
     "linear",
     "output_size",
 ]

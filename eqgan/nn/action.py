@@ -2,7 +2,8 @@
 
 from functools import cache
 
-from jaxtyping import Shaped
+import torch
+from jaxtyping import Int64, Shaped
 from torch import Tensor
 
 from eqgan.groups import FieldType
@@ -40,6 +41,26 @@ def act(
     if fiber is None:
         return moved
     return moved.unflatten(1, (field_type.multiplicity, field_type.dim))[:, :, list(fiber)].flatten(1, 2)
+
+
+def act_each(
+    elements: Int64[Tensor, "batch"], x: Shaped[Tensor, "batch channels side side"], field_type: FieldType
+) -> Shaped[Tensor, "batch channels side side"]:
+    """Each map moved by an element of its own: map i by ``elements[i]``, as in ``act``.
+
+    Args:
+        elements: numbers of elements, on the device of ``x``.
+        x: (batch, multiplicity * dim, side, side), square so that every element keeps the size.
+
+    Example:
+        >>> from eqgan.groups import P2, scalar
+        >>> x = torch.arange(4.0).view(2, 1, 1, 2).expand(2, 1, 2, 2)
+        >>> act_each(torch.tensor([0, 1]), x, scalar(P2, 1))[:, 0, 0].tolist()
+        [[0.0, 1.0], [3.0, 2.0]]
+    """
+    rows = [(elements == g).nonzero().squeeze(1) for g in range(field_type.group.order)]
+    moved = [act(g, x[chosen], field_type) for g, chosen in enumerate(rows)]
+    return torch.cat(moved)[torch.cat(rows).argsort()]
 
 
 @cache

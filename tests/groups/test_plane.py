@@ -40,6 +40,23 @@ def test_names_find_their_group_whatever_the_case(name):
     assert str(plane_group(name)) == name
 
 
+def test_which_group_contains_which():
+    """Every pair of the square lattice, from the lists of their symmetries; across lattices nothing."""
+    inside = {
+        "z2": {"z2"},
+        "p2": {"z2", "p2"},
+        "pm": {"z2", "pm"},
+        "p4": {"z2", "p2", "p4"},
+        "p2mm": {"z2", "p2", "pm", "p2mm"},
+        "p4m": {"z2", "p2", "pm", "p4", "p2mm", "p4m"},
+    }
+    for name, group in SQUARE_PLANE_GROUPS.items():
+        assert {n for n, other in SQUARE_PLANE_GROUPS.items() if group.contains(other)} == inside[name]
+    assert P6M.contains(PLANE_GROUPS["p3"])
+    assert not P6M.contains(P2)
+    assert not P6M.contains(Z2), "its translations are of another lattice"
+
+
 @pytest.mark.parametrize(("alias", "name"), [("p1", "z2"), ("pmm", "p2mm"), ("P4MM", "p4m"), ("p6mm", "p6m")])
 def test_other_names(alias, name):
     assert plane_group(alias) is PLANE_GROUPS[name]

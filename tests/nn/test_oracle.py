@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from eqgan.groups import P2MM, P4, P4M, SQUARE_PLANE_GROUPS, Z2, FieldType, Representation, regular, scalar
-from eqgan.nn import GroupConv2d, LiftingConv2d, act
+from eqgan.nn import GroupConv2d, LiftingConv2d, act, act_each
 from tests.oracles import conv as oracle
 
 NAMES = pytest.mark.parametrize("name", ["z2", "p2", "pm", "p4", "p2mm", "p4m"])
@@ -56,6 +56,17 @@ def test_act_is_rot90_and_flip_of_the_map_and_left_multiplication_of_the_fiber(n
             source = members.index(oracle.multiply(oracle.invert(g), t))
             expected = oracle.move(name, g, fiber.unflatten(1, (2, group.order))[:, :, source].numpy())
             assert (moved[:, :, j] == expected).all()
+
+
+@NAMES
+def test_each_map_is_moved_by_its_own_element(name):
+    group = SQUARE_PLANE_GROUPS[name]
+    elements = torch.arange(2 * group.order).flip(0) % group.order
+    for kind in (scalar(group, 3), regular(group, 2)):
+        x = numbers(0, len(elements), kind.channels, 4, 4)
+        expected = torch.cat([act(int(g), x[i : i + 1], kind) for i, g in enumerate(elements)])
+        assert torch.equal(act_each(elements, x, kind), expected)
+        assert act_each(elements[:0], x[:0], kind).shape == (0, kind.channels, 4, 4)
 
 
 @NAMES

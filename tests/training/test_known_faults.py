@@ -14,6 +14,8 @@ from eqgan.networks import (
     ConvGenerator,
     Discriminator,
     Generator,
+    GroupGenerator,
+    OrbitGenerator,
     P4CNNDiscriminator,
     VanillaGenerator,
 )
@@ -166,6 +168,20 @@ def test_trap_4_every_group_starts_from_the_same_law(body):
         assert not any(m.bias.any() for m in layers)
     for name, spread in spreads.items():
         assert spread == pytest.approx(spreads["z2"], rel=0.05), name
+
+
+@pytest.mark.parametrize("group", [P4, P4M], ids=str)
+def test_trap_5_the_dense_layer_before_the_lift_is_not_symmetric(group):
+    """So a turned sample is no sample, until a random element moves the first map."""
+    torch.manual_seed(0)
+    base = GroupGenerator((1, 16, 16), group, width=8).double().eval()
+    z = base.draw_latents(64)
+    orbit = OrbitGenerator(base, group)
+    elements = torch.arange(group.order).repeat(64)
+    means = base(z).mean(0), orbit.place(z.repeat_interleave(group.order, 0), elements).mean(0)
+    errors = [(torch.rot90(m, 1, (1, 2)) - m).abs().max() / m.std() for m in means]
+    assert errors[0] > 0.1
+    assert errors[1] < 1e-12
 
 
 def test_one_seed_gives_one_generator_whatever_the_group_of_its_opponent():
