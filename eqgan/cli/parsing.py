@@ -60,8 +60,8 @@ short forms (each stands for a nested setting, given in brackets):
   --disc-arch {{dcgan,conv,p4cnn,mlp}}     its body  [discriminator]
   --gen {{vanilla,conv}}                   generator  [generator]
   --loss {{ns,hinge,ra}}                   adversarial loss  [loss]
-  --data {{auto,rotmnist,mnist,digits,PATH}}  images; PATH is a folder or an .npz  [dataset.source]
-  --data-root DIR                        where MNIST lies; else EQGAN_DATA, else data/  [dataset.root]
+  --data {{auto,rotmnist,mnist,digits,...,PATH}}  images; PATH is a folder or an .npz  [dataset.source]
+  --data-root DIR                        where named sets lie; else EQGAN_DATA, else data/  [dataset.root]
   --size N, --batch-size N, --fraction F [dataset.size, dataset.batch_size, dataset.fraction]
   --symmetrise {{true,false}}              random element of D's group in the latent  (default true)
   --fid-features {{default,inception,MODULE:FACTORY}}  [evaluation.features]

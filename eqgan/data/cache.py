@@ -1,4 +1,4 @@
-"""Where derived files (rotated images, reference statistics) are kept between runs."""
+"""Where data sets are looked for, and where derived files (rotated images, ...) are kept between runs."""
 
 import os
 from pathlib import Path
@@ -14,3 +14,8 @@ def cache_folder() -> Path:
     >>> reference_statistics = cache_folder() / "fid"
     """
     return Path(os.environ.get("EQGAN_CACHE") or platformdirs.user_cache_dir("eqgan")).expanduser()
+
+
+def data_root(root: str | os.PathLike[str] | None = None) -> Path:
+    """Return the data root: the argument, else the environment variable EQGAN_DATA, else `data`."""
+    return Path(root or os.environ.get("EQGAN_DATA") or "data").expanduser()

@@ -1,17 +1,14 @@
 """MNIST: where its four files are, whether they are what was published, and how to get them."""
 
 import hashlib
-import http.client
 import os
-import socket
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from eqgan.data.cache import data_root
+from eqgan.data.download import download as fetch
 from eqgan.data.idx import parse_idx, read_bytes
 
 MNIST_SHA256 = {
@@ -23,7 +20,6 @@ MNIST_SHA256 = {
 """Names of the four files and the SHA-256 of their uncompressed content."""
 
 _FOLDERS = ("", "MNIST/raw", "mnist/MNIST/raw", "mnist", "raw")
-_TIMEOUT = 10.0  # seconds without an answer until a download counts as failed
 
 
 class MnistNotFoundError(FileNotFoundError):
@@ -42,11 +38,6 @@ class Mnist:
     train_labels: np.ndarray
     test_images: np.ndarray
     test_labels: np.ndarray
-
-
-def data_root(root: str | os.PathLike[str] | None = None) -> Path:
-    """Return the data root: the argument, else the environment variable EQGAN_DATA, else `data`."""
-    return Path(root or os.environ.get("EQGAN_DATA") or "data").expanduser()
 
 
 def candidates(root: str | os.PathLike[str] | None = None) -> dict[str, list[Path]]:
@@ -78,7 +69,7 @@ def ensure_mnist(root: str | os.PathLike[str] | None = None, download: bool = Tr
     """Return the paths of the four MNIST files, downloading them under the data root if they are not there.
 
     Args:
-        root: the data root; see `data_root`.
+        root: the data root; see `eqgan.data.cache.data_root`.
         download: whether to try. The environment variable EQGAN_NO_DOWNLOAD, when set, forbids it.
 
     Raises:
@@ -101,7 +92,7 @@ def load_mnist(root: str | os.PathLike[str] | None = None, download: bool = True
     """Read MNIST and verify it against the published content.
 
     Args:
-        root: the data root; see `data_root`.
+        root: the data root; see `eqgan.data.cache.data_root`.
         download: whether to try to download files that are not there.
 
     Raises:
@@ -131,37 +122,8 @@ def read_verified(path: Path, sha256: str) -> np.ndarray:
 
 
 def _download(root: Path) -> str:
-    """Try to download MNIST to `root`/MNIST/raw; return what went wrong, or an empty string.
-
-    Downloaded to a temporary folder first: an interrupted download must not leave half a file to be found.
-    """
-    from torchvision.datasets import MNIST  # slow to import, needed once in a lifetime
-
-    existed = root.exists()
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as folder, _socket_timeout(_TIMEOUT):
-            MNIST(folder, download=True)
-            raw = root / "MNIST" / "raw"
-            raw.mkdir(parents=True, exist_ok=True)
-            for name in MNIST_SHA256:
-                os.replace(Path(folder) / "MNIST" / "raw" / name, raw / name)
-    except (OSError, RuntimeError, http.client.HTTPException) as error:
-        if not existed:
-            with suppress(OSError):
-                root.rmdir()
-        return f"the download by torchvision failed ({' '.join(str(error).split())})"
-    return ""
-
-
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
+    """Try to download MNIST to `root`/MNIST/raw; return what went wrong, or an empty string."""
+    return fetch(root, "MNIST", [f"MNIST/raw/{name}" for name in MNIST_SHA256])
 
 
 def _not_found(root: str | os.PathLike[str] | None, reason: str) -> str:

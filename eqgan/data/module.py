@@ -22,8 +22,9 @@ class ImageData(pl.LightningDataModule):
         sha256: of the source as it was read, all splits; for Rotated MNIST the published constant.
 
     Args:
-        source: `auto`, `rotmnist`, `mnist`, `digits`, a folder of images, or an .npz file.
-        root: the data root, where MNIST is looked for; else EQGAN_DATA, else `data`.
+        source: `auto`, the name of a set (see `eqgan.data.sources.open_source`), a folder of images, or an
+            .npz file.
+        root: the data root, where named sets are looked for; else EQGAN_DATA, else `data`.
         size: resize every image to `size` x `size`.
         batch_size: images per step and process.
         fraction: share of the training images used, in (0, 1]; drawn once without replacement from the

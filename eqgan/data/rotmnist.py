@@ -60,7 +60,7 @@ def rotated_mnist(root: str | os.PathLike[str] | None = None, download: bool = T
     what `root` says decides, not what happened earlier on this machine.
 
     Args:
-        root: the data root; see `eqgan.data.mnist.data_root`.
+        root: the data root; see `eqgan.data.cache.data_root`.
         download: whether MNIST may be downloaded.
 
     Raises:

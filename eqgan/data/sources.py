@@ -11,11 +11,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from eqgan.data.bccd import BCCD
+from eqgan.data.cache import data_root
+from eqgan.data.cifar10 import PART, read_cifar10
 from eqgan.data.digits import rotated_digits
 from eqgan.data.folder import read_folder
 from eqgan.data.imageset import ImageSet, Source
-from eqgan.data.mnist import MnistNotFoundError, data_root, load_mnist
+from eqgan.data.mirabest import read_mirabest
+from eqgan.data.mnist import MnistNotFoundError, load_mnist
 from eqgan.data.npz import read_npz
+from eqgan.data.rotated import with_rotated_test
 from eqgan.data.rotmnist import ROTMNIST_SHA256, SPLITS, rotated_mnist, unseen_test_rows
 
 log = logging.getLogger("eqgan")
@@ -30,7 +35,7 @@ def load_images(
 
     Raises:
         ValueError: there is no such source or split, or its images cannot be used.
-        FileNotFoundError: there is no such path, or MNIST is neither there nor to be had.
+        FileNotFoundError: there is no such path, or a named set is neither there nor to be had.
 
     >>> digits = load_images("digits", split="test")
     >>> digits.name, tuple(digits.images.shape), digits.images.dtype
@@ -44,8 +49,9 @@ def open_source(source: str = "auto", root: str | None = None, size: int | None 
 
     Args:
         source: `auto` (rotmnist, or digits with a warning where MNIST is not to be had), `rotmnist`, `mnist`
-            (upright), `digits`, a folder of images, or an .npz file.
-        root: where MNIST is looked for; see `eqgan.data.mnist.data_root`.
+            (upright), `digits`, `cifar10` (or what there is of it), `cifar10-17k`, `mirabest`, `bccd`, a
+            folder of images, or an .npz file.
+        root: where named sets are looked for; see `eqgan.data.cache.data_root`.
         size: resize every image to `size` x `size` (Lanczos, anti-aliased).
 
     Returns:
@@ -53,7 +59,7 @@ def open_source(source: str = "auto", root: str | None = None, size: int | None 
 
     Raises:
         ValueError: there is no such source, or its images cannot be used.
-        FileNotFoundError: there is no such path, or MNIST is neither there nor to be had.
+        FileNotFoundError: there is no such path, or a named set is neither there nor to be had.
     """
     if size is not None and not 1 <= size <= 4096:
         raise ValueError(
@@ -104,7 +110,8 @@ def _mnist(root: str | None, size: int | None) -> Source:
         "train": (mnist.train_images, mnist.train_labels),
         "test": (mnist.test_images, mnist.test_labels),
     }
-    return Source.of("mnist", {split: _digit_set(*pair) for split, pair in arrays.items()}, size)
+    sets = {split: _digit_set(*pair) for split, pair in arrays.items()}
+    return with_rotated_test(Source.of("mnist", sets, size))
 
 
 def _digit_set(images: np.ndarray, labels: np.ndarray) -> ImageSet:
@@ -115,6 +122,10 @@ def _digit_set(images: np.ndarray, labels: np.ndarray) -> ImageSet:
 
 def _digits(root: str | None, size: int | None) -> Source:
     return rotated_digits(size)
+
+
+def _bccd(root: str | None, size: int | None) -> Source:
+    return with_rotated_test(BCCD.read(root, size))
 
 
 def _auto(root: str | None, size: int | None) -> Source:
@@ -136,6 +147,10 @@ _NAMED: dict[str, Callable[[str | None, int | None], Source]] = {
     "rotmnist": _rotmnist,
     "mnist": _mnist,
     "digits": _digits,
+    "cifar10": read_cifar10,
+    PART.name: PART.read,
+    "mirabest": read_mirabest,
+    "bccd": _bccd,
 }
 
 

@@ -8,6 +8,7 @@ import torch
 from eqgan.data import rotmnist
 from eqgan.data.digits import DIGITS_SHA256, enlarge
 from eqgan.data.mnist import MnistNotFoundError, load_mnist
+from eqgan.data.rotation import rotate_uint8
 from eqgan.data.rotmnist import content_sha256, generate
 from eqgan.data.sources import load_images, open_source
 
@@ -59,6 +60,11 @@ def test_mnist_is_upright(small_mnist) -> None:
     assert np.array_equal(source.split("test").images[:, 0], mnist.test_images)
     assert source.split("train").labels.tolist() == mnist.train_labels.tolist()
     assert source.split("train").angles is None
+    upright, turned = source.test_sets().values()
+    assert list(source.test_sets()) == ["mnist", "mnist-rotated"]
+    assert turned.labels.tolist() == upright.labels.tolist()
+    expected = rotate_uint8(upright.images[:, 0].numpy(), turned.angles.numpy())
+    assert np.array_equal(turned.images[:, 0], expected)
 
 
 @pytest.mark.parametrize("source", ["rotmnist", "auto"])
@@ -111,7 +117,7 @@ def test_auto_does_not_hide_a_damaged_mnist(small_mnist) -> None:
         (
             "rotmnits",
             ValueError,
-            "unknown source.*auto, rotmnist, mnist, digits, a folder.*Did you mean 'rotmnist'",
+            "unknown source.*auto, rotmnist, mnist, digits, cifar10.*a folder.*Did you mean 'rotmnist'",
         ),
         ("Digits", ValueError, "Did you mean 'digits'"),
         ("zebra", ValueError, "a folder of images or an .npz file.*Check the spelling, or the path"),
