@@ -13,6 +13,7 @@ from eqgan.networks.discriminators import (
 from eqgan.networks.equivariant import EquivariantGenerator, GroupGenerator, OrbitGenerator, symmetrised
 from eqgan.networks.fiber import FiberPool, fiber_pool
 from eqgan.networks.generators import ConvGenerator, Generator, VanillaGenerator
+from eqgan.networks.residual import ResidualBody, ResidualDiscriminator, ResidualGenerator
 
 __all__ = [
     "Budget",
@@ -31,6 +32,9 @@ __all__ = [
     "P4CNNBody",
     "P4CNNClassifier",
     "P4CNNDiscriminator",
+    "ResidualBody",
+    "ResidualDiscriminator",
+    "ResidualGenerator",
     "StridedBody",
     "StridedDiscriminator",
     "VanillaGenerator",

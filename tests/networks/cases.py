@@ -11,6 +11,7 @@ from eqgan.networks import (
     ConvDiscriminator,
     Discriminator,
     P4CNNDiscriminator,
+    ResidualDiscriminator,
     StridedDiscriminator,
 )
 
@@ -20,6 +21,7 @@ Factory = Callable[..., Discriminator]
 BODIES: dict[str, tuple[Factory, tuple[int, int]]] = {
     "conv": (ConvDiscriminator, (8, 28)),
     "p4cnn": (P4CNNDiscriminator, (22, 28)),
+    "residual": (ResidualDiscriminator, (8, 28)),
     "strided": (StridedDiscriminator, (16, 28)),
 }
 SPECTRAL = (None, "filter", "bank", "operator")

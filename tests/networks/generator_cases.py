@@ -7,13 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from eqgan.groups import PlaneGroup
-from eqgan.networks import EquivariantGenerator, GroupGenerator
+from eqgan.networks import EquivariantGenerator, GroupGenerator, ResidualGenerator
 from eqgan.nn import FieldBatchNorm2d
 
 Factory = Callable[..., EquivariantGenerator]
 
 # the smallest side, and one whose first map has an odd side
-EQUIVARIANT: dict[str, tuple[Factory, tuple[int, int]]] = {"group": (GroupGenerator, (4, 12))}
+EQUIVARIANT: dict[str, tuple[Factory, tuple[int, int]]] = {
+    "group": (GroupGenerator, (4, 12)),
+    "residual": (ResidualGenerator, (8, 20)),
+}
 
 
 def generator(
@@ -21,8 +24,8 @@ def generator(
 ) -> EquivariantGenerator:
     """In float64, in evaluation, with biases and running statistics that are not those of the start."""
     torch.manual_seed(seed)
-    factory, sides = EQUIVARIANT[name]
-    side = side or sides[0] * 2
+    factory, _ = EQUIVARIANT[name]
+    side = side or 8
     settings = {"latent_dim": 5, "width": 8, "embedding": 3} | options
     network = factory((channels, side, side), group, **settings).double()
     with torch.no_grad():

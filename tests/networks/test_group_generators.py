@@ -7,7 +7,14 @@ import torch
 from torch import nn
 
 from eqgan.groups import P4, P4M, P6, PM, SQUARE_PLANE_GROUPS, Z2, plane_group, scalar
-from eqgan.networks import GroupGenerator, OrbitGenerator, VanillaGenerator, symmetrised
+from eqgan.networks import (
+    GroupGenerator,
+    OrbitGenerator,
+    ResidualDiscriminator,
+    ResidualGenerator,
+    VanillaGenerator,
+    symmetrised,
+)
 from eqgan.nn import GroupConv2d, SpectralLinear, act
 from eqgan.testing import assert_equivariant
 from tests.networks.generator_cases import EQUIVARIANT, generator, latents
@@ -180,6 +187,50 @@ def test_given_z2_it_is_the_plain_network(training):
     torch.testing.assert_close(network(z), convs[3](x).tanh(), rtol=0, atol=1e-12)
 
 
+class Up(nn.Module):
+    """A residual block that doubles the map, over plain channels."""
+
+    def __init__(self, before, after, condition):
+        super().__init__()
+        self.norms = nn.ModuleList([Modulated(before, condition), Modulated(after, condition)])
+        self.first = nn.Conv2d(before, after, 3, padding=1, bias=False)
+        self.second = nn.Conv2d(after, after, 3, padding=1)
+        self.skip = nn.Identity() if before == after else nn.Conv2d(before, after, 1, bias=False)
+
+    def forward(self, x, condition):
+        def double(x):
+            return x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+        inner = self.first(double(self.norms[0](x, condition).relu()))
+        return self.second(self.norms[1](inner, condition).relu()) + self.skip(double(x))
+
+
+def test_given_z2_the_residual_generator_is_the_plain_network():
+    """On 96 pixels: the widths of two blocks are equal, and they have no convolution beside them."""
+    network = generator("residual", Z2, 96, channels=3, width=2)
+    lift, last = nn.Conv2d(16, 16, 3, padding=1), nn.Conv2d(2, 3, 3, padding=1)
+    blocks = [Up(16, 16, 5), Up(16, 8, 5), Up(8, 4, 5), Up(4, 2, 5)][-4:]
+    dense, norm = nn.Linear(5, 16 * 36), nn.BatchNorm2d(2)
+    theirs = nn.ModuleList([dense, lift, *blocks, norm, last]).double().eval()
+    ours = [network.project, network.lift, *network.blocks, network.norm, network.last]
+    state = [value for part in ours for value in part.state_dict().values()]
+    for value, own in zip(theirs.state_dict().values(), state, strict=True):
+        value.copy_(own.view(value.shape))
+    z = latents(network, 2)
+    x = lift(dense(z).view(2, 16, 6, 6))
+    for block in blocks:
+        x = block(x, z)
+    expected = last(nn.functional.leaky_relu(norm(x), 0.2)).tanh()
+    torch.testing.assert_close(network(z), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("group", [P4, P4M], ids=str)
+def test_without_norms_the_laws_hold_too(group):
+    base = generator("residual", group, norm=False, num_classes=3)
+    assert not [m for m in base.modules() if isinstance(m, nn.BatchNorm2d)]
+    require_the_law(OrbitGenerator(base, group), latents(base), LABELS)
+
+
 @pytest.mark.parametrize(("group", "count"), [(Z2, 2_974_848), (P4, 2_631_296)], ids=["z2", "p4"])
 def test_the_numbers_of_parameters_of_the_paper(group, count):
     network = GroupGenerator((1, 28, 28), group, latent_dim=64, width=128, num_classes=10, embedding=64)
@@ -250,6 +301,21 @@ def test_every_parameter_learns_and_images_use_the_range(name, group):
 def test_sides_that_the_group_generator_draws(side):
     network = generator("group", P4, side, width=2)
     assert network(latents(network, 2)).shape == (2, 1, side, side)
+
+
+@pytest.mark.parametrize("side", [8, 20, 28, 32, 48, 64, 96, 128])
+def test_sides_that_the_residual_networks_take(side):
+    network = generator("residual", P4, side, width=1)
+    images = network(latents(network, 1))
+    assert images.shape == (1, 1, side, side)
+    assert ResidualDiscriminator((1, side, side), P4, width=1).double()(images).shape == (1,)
+
+
+@pytest.mark.parametrize("side", [7, 29, 30, 36, 100, 4])
+@pytest.mark.parametrize("kind", [ResidualGenerator, ResidualDiscriminator])
+def test_sides_that_they_do_not(kind, side):
+    with pytest.raises(ValueError, match=rf"size {side}: .*28, 32, 48, 64, 96 and 128\. Use --size"):
+        kind((1, side, side), P4)
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,26 @@ def strided_28(width):
     )
 
 
-PLAIN = {"conv": conv_28, "p4cnn": p4cnn_28, "strided": strided_28}
+class Down(nn.Module):
+    """A residual block that halves the map."""
+
+    def __init__(self, before, after, first):
+        super().__init__()
+        self.first, self.conv1 = first, nn.Conv2d(before, after, 3, padding=1)
+        self.conv2, self.skip = nn.Conv2d(after, after, 3, padding=1), nn.Conv2d(before, after, 1)
+
+    def forward(self, x):
+        inner = x if self.first else nn.functional.leaky_relu(x, 0.2)
+        inner = self.conv2(nn.functional.leaky_relu(self.conv1(inner), 0.2))
+        return nn.functional.avg_pool2d(inner, 2) + self.skip(nn.functional.avg_pool2d(x, 2))
+
+
+def residual_28(width):
+    blocks = [Down(1, 2 * width, first=True), Down(2 * width, 4 * width, first=False)]
+    return nn.Sequential(*blocks, leaky(), Mean(), nn.Linear(4 * width, 1))
+
+
+PLAIN = {"conv": conv_28, "p4cnn": p4cnn_28, "residual": residual_28, "strided": strided_28}
 
 
 def test_every_body_has_a_plain_twin():
