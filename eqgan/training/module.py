@@ -77,7 +77,7 @@ class GAN(pl.LightningModule):
         generator_optimizer, discriminator_optimizer = self.optimizers()
         fake = self.generator(self.generator.draw_latents(len(real)))
 
-        real_score, fake_score = self.score(real, fake.detach())
+        real_score, fake_score = self.scores(torch.cat([real, fake.detach()])).split([len(real), len(fake)])
         loss = self.loss.discriminator(real_score, fake_score)
         penalty = self.penalty_now(real)
         self.step(discriminator_optimizer, self.discriminator, loss + penalty, counts=False)
@@ -85,18 +85,21 @@ class GAN(pl.LightningModule):
 
         if int(self.discriminator_step) % self.discriminator_steps == 0:  # counted across epochs
             self.discriminator.requires_grad_(False)  # its weights need no gradient here
-            real_score, fake_score = self.score(real, fake, needs_real=self.loss.generator_sees_reals)
-            loss = self.loss.generator(fake_score, real_score)
+            loss = self.loss.generator(self.scores(fake), self.reals_for_generator(real))
             self.step(generator_optimizer, self.generator, loss, counts=True)
             self.discriminator.requires_grad_(True)
             self.ema.update_parameters(self.generator)
             self.record(g_loss=loss)
 
-    def score(self, real: Tensor, fake: Tensor, needs_real: bool = True) -> tuple[Tensor | None, Tensor]:
-        """Scores of real and generated images, from one pass of the discriminator over both."""
-        if not needs_real:
-            return None, self.discriminator(fake).float()
-        return tuple(self.discriminator(torch.cat([real, fake])).float().split([len(real), len(fake)]))
+    def scores(self, images: Tensor) -> Tensor:
+        """Scores of images, in float32 whatever the precision of the networks."""
+        return self.discriminator(images).float()
+
+    @torch.no_grad()
+    def reals_for_generator(self, real: Tensor) -> Tensor | None:
+        """Scores of reals where the generator's loss needs them: no gradient goes through them, so they take
+        a pass of their own instead of half of the backward one."""
+        return self.scores(real) if self.loss.generator_sees_reals else None
 
     def penalty_now(self, real: Tensor) -> Tensor | float:
         """The penalty if this discriminator step is due for one, else 0."""
