@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eqgan.groups import P4, P4M, PlaneGroup, regular, scalar
+from eqgan.memory import keep_freed_memory
 from eqgan.networks import ConvDiscriminator, ConvGenerator
 from eqgan.nn import GroupConv2d, LiftingConv2d
 from eqgan.training.report import versions
@@ -269,6 +270,7 @@ def main() -> None:
     parser.add_argument("--only", default="layers,step,evaluation,start_up")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "speed.json")
     options = parser.parse_args()
+    keep_freed_memory()  # as the commands do; the same for both sides
     rounds = 7 if options.quick else options.rounds
     parts: dict[str, Callable[[], Any]] = {
         "layers": lambda: layers(rounds, options.quick),

@@ -17,8 +17,7 @@ def discriminator_loss(kind: str, real: Tensor, fake: Tensor) -> Tensor:
 
 def generator_loss(kind: str, discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
     if kind == "ra":
-        scores = discriminator(torch.cat([real, fake]))
-        return discriminator_loss("ra", scores[len(real) :], scores[: len(real)])
+        return discriminator_loss("ra", discriminator(fake), discriminator(real).detach())
     score = discriminator(fake)
     return -score.mean() if kind == "hinge" else F.softplus(-score).mean()
 

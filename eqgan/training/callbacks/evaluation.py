@@ -59,7 +59,7 @@ class Evaluation(pl.Callback):
         return score_features(self.features(gan, stream), self.reference)
 
     def features(self, gan: GAN, stream: int, moved: bool = True) -> Tensor:
-        """Features of fresh images, (samples, features), a thousand at a time.
+        """Features of fresh images, (samples, features); the latents are drawn a thousand at a time.
 
         Args:
             moved: whether the random group element of an ``OrbitGenerator`` acts, or the identity instead.
@@ -70,7 +70,9 @@ class Evaluation(pl.Callback):
         latents = (gan.generator.draw_latents(count, draws) for count in counts)
         if not moved:
             latents = (torch.cat([z[:, :-1], torch.full_like(z[:, -1:], -math.inf)], 1) for z in latents)
-        images = (_finite(gan.sample(z).float().clone()) for z in latents)
+        # a thousand at a time on a GPU; a CPU is faster when the activations stay in its cache
+        size = 1000 if gan.device.type == "cuda" else 125
+        images = (_finite(gan.sample(z).float().clone()) for draw in latents for z in draw.split(size))
         return torch.cat([self.extractor.extract(batch).cpu() for batch in images])
 
     def values(self) -> dict[str, float]:
