@@ -12,7 +12,7 @@ from eqgan.memory import keep_freed_memory
 {call}
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.empty(2**22).fill_(1.0)
+    torch.empty(2**24).fill_(1.0)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 for _ in range(8):  # an aligned block may need a larger hole than the one it left
     faults()
