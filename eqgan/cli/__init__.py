@@ -14,6 +14,7 @@ __all__ = ["expand", "gan_parser", "main", "parse_gan", "prepare", "set_lengths"
 # command: where its function is, and what it does; a module is loaded when its command is called
 COMMANDS = {
     "train": ("eqgan.cli.train:train_gan", "train a GAN (the same as python train_gan.py)"),
+    "classify": ("eqgan.cli.classify:classify", "train a classifier; test it on upright and rotated images"),
     "compare": ("eqgan.cli.compare:compare", "curves, sample grids and settings of several runs on one page"),
 }
 

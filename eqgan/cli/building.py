@@ -6,7 +6,7 @@ import yaml
 
 from eqgan.cli.options import Parser
 from eqgan.cli.parsing import CHOICES
-from eqgan.cli.runs import build, choose_folder, claim, plain_settings, precision_for, short_name
+from eqgan.cli.runs import choose_folder, claim, plain_settings, precision_for, short_name
 from eqgan.data.module import ImageData
 from eqgan.metrics import FeatureExtractor, features_from_path, inception_features
 from eqgan.networks import OrbitGenerator
@@ -14,18 +14,19 @@ from eqgan.networks.features import feature_network, feature_network_record
 from eqgan.training.folder import RunFolder
 from eqgan.training.losses import R1Penalty
 from eqgan.training.module import GAN
+from eqgan.training.rebuild import build
 from eqgan.training.run import EvaluationSettings, Run
 
 
 def default_name(config: jsonargparse.Namespace, data: ImageData) -> str:
     """Named after what tells runs apart: data really used, networks, group, loss, seed."""
-    arch = short_name(CHOICES, "--disc-arch", config.discriminator.class_path)
+    arch = short_name(CHOICES, "--disc-arch", config.discriminator)
     group = dict(config.discriminator.get("init_args") or {}).get("group")
     parts = [
         data.name,
-        short_name(CHOICES, "--gen", config.generator.class_path),
+        short_name(CHOICES, "--gen", config.generator),
         arch if group is None else f"{arch}_{group}",
-        short_name(CHOICES, "--loss", config.loss.class_path),
+        short_name(CHOICES, "--loss", config.loss),
         f"s{config.seed}",
     ]
     return "-".join(parts)

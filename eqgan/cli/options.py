@@ -11,18 +11,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import jsonargparse
-from jsonargparse.typing import register_type
 
-from eqgan.groups import PlaneGroup, plane_group
-from eqgan.networks import FiberPool, fiber_pool
+import eqgan.training.rebuild  # noqa: F401  registers the types that settings may have
 from eqgan.training.folder import RunFolder
 
-register_type(PlaneGroup, str, plane_group)
-register_type(FiberPool, str, fiber_pool)
-jsonargparse.set_parsing_settings(subclasses_enabled=[PlaneGroup, FiberPool])  # values, not nested fields
-
-Choices = Mapping[str, tuple[str, Mapping[str, str]]]
-"""Option to the setting it stands for, and to the classes (dotted paths) that its values name."""
+Named = str | tuple[str, Mapping[str, Any]]
+"""What a value of an option names: a class (dotted path), perhaps with arguments other than its defaults."""
+Choices = Mapping[str, tuple[str, Mapping[str, Named]]]
+"""Option to the setting it stands for, and to what its values name."""
 Short = Mapping[str, str]
 """Option to the nested setting it stands for."""
 
@@ -187,7 +183,7 @@ def expand_words(argv: Sequence[str], choices: Choices, short: Short) -> list[st
             target, names = choices[key]
             chosen = value if inline else words.pop(0)
             if chosen in names:
-                classes += [target, names[chosen], *_own_defaults(target, names[chosen])]
+                classes += _constructor_call(target, names[chosen])
             elif key == target and ("." in chosen or chosen[:1].isupper()):  # a class of one's own
                 rest += [target, chosen]
             else:
@@ -203,17 +199,20 @@ def expand_words(argv: Sequence[str], choices: Choices, short: Short) -> list[st
     return configs + classes + rest
 
 
-def _own_defaults(target: str, class_path: str) -> list[str]:
+def _constructor_call(target: str, named: Named) -> list[str]:
     """A class chosen by name starts from its own defaults, not from what another class left behind."""
+    if named == "null":
+        return [target, "null"]
+    class_path, arguments = (named, {}) if isinstance(named, str) else named
     module, _, name = class_path.rpartition(".")
-    words: list[str] = []
-    for key, parameter in inspect.signature(getattr(import_module(module), name)).parameters.items():
-        if parameter.default is not inspect.Parameter.empty:
-            value = parameter.default
-            words += [f"{target}.{key}", value if isinstance(value, str) else json.dumps(value)]
+    signature = inspect.signature(getattr(import_module(module), name)).parameters
+    defaults = {k: p.default for k, p in signature.items() if p.default is not inspect.Parameter.empty}
+    words = [target, class_path]
+    for key, value in {**defaults, **arguments}.items():
+        words += [f"{target}.{key}", value if isinstance(value, str) else json.dumps(value, default=str)]
     return words
 
 
-def _unknown_choice(key: str, chosen: str, names: Mapping[str, str]) -> str:
+def _unknown_choice(key: str, chosen: str, names: Mapping[str, Any]) -> str:
     nearest = difflib.get_close_matches(chosen, names, n=1, cutoff=0.0)[0]
     return f"{key}: unknown value {chosen!r}; did you mean {nearest!r}? Known: {', '.join(names)}"

@@ -1,6 +1,5 @@
 """From settings to objects, for any run: names become objects here, once, and nowhere below."""
 
-from importlib import import_module
 from typing import Any
 
 import jsonargparse
@@ -26,17 +25,19 @@ FREE_ON_RESUME = (
 )
 
 
-def build(spec: jsonargparse.Namespace, **more: Any) -> Any:
-    """The object that a ``class_path`` with ``init_args`` stands for."""
-    module, _, name = spec.class_path.rpartition(".")
-    return getattr(import_module(module), name)(**more, **dict(spec.get("init_args") or {}))
+def short_name(choices: Choices, option: str, spec: jsonargparse.Namespace) -> str:
+    """What is typed after this option for this class; the class's own name if it has no short one.
 
-
-def short_name(choices: Choices, option: str, class_path: str) -> str:
-    """What is typed after this option for this class; the class's own name if it has no short one."""
-    class_name = class_path.rpartition(".")[2]
-    known = choices[option][1].items()
-    return next((k for k, path in known if path.rpartition(".")[2] == class_name), class_name)
+    Of several short names of one class, the one whose arguments are those of ``spec``.
+    """
+    class_name = spec.class_path.rpartition(".")[2]
+    arguments = {key: str(value) for key, value in dict(spec.get("init_args") or {}).items()}
+    for name, named in choices[option][1].items():
+        path, its_own = (named, {}) if isinstance(named, str) else named
+        same = {key: str(value) for key, value in its_own.items() if key != "group"}.items()
+        if path.rpartition(".")[2] == class_name and same <= arguments.items():
+            return name
+    return class_name
 
 
 def precision_for(asked: str) -> str:

@@ -66,7 +66,7 @@ class TrainingRun(ABC):
     def judge(self) -> Any:
         """The callback that scores the epochs, an ``EpochScore``."""
 
-    def callbacks(self) -> Sequence[pl.Callback]:
+    def callbacks(self, judge: Any) -> Sequence[pl.Callback]:
         """What else happens at the end of an epoch, after it was scored and recorded."""
         return ()
 
@@ -147,7 +147,7 @@ class TrainingRun(ABC):
             EpochClock(recorder),
             judge,
             recorder,
-            *self.callbacks(),
+            *self.callbacks(judge),
             RunCheckpoint(self.folder, judge, self.description()),
             *([ProgressBar(recorder)] if self.progress_bar else []),
         ]

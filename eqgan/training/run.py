@@ -92,7 +92,7 @@ class Run(TrainingRun):
             neighbours=5_000,  # the cost of neighbours is quadratic; the Fréchet distance uses all images
         )
 
-    def callbacks(self) -> list[pl.Callback]:
+    def callbacks(self, judge: Evaluation) -> list[pl.Callback]:
         count = self.evaluation.grid
         return [SampleGrid(self.folder.samples, self.real_images(count), count)]
 

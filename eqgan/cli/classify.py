@@ -1,0 +1,195 @@
+"""``eqgan classify``: a classifier from command-line words."""
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+import pytorch_lightning as pl
+import torch
+import yaml
+
+from eqgan.cli.guard import preparing, running
+from eqgan.cli.options import Choices, Parser, add_run_settings, expand_words, new_parser, parse_run
+from eqgan.cli.runs import choose_folder, claim, plain_settings, precision_for, short_name
+from eqgan.data.module import ImageData
+from eqgan.groups import SQUARE_PLANE_GROUPS
+from eqgan.networks import Classifier
+from eqgan.training.classification import Classification
+from eqgan.training.classification_report import show_start, show_summary
+from eqgan.training.classification_run import ClassificationRun, Judging
+from eqgan.training.folder import RunFolder
+from eqgan.training.rebuild import build, start_from
+from eqgan.training.report import write_summary
+from eqgan.training.schedules import Schedule
+
+SEVEN = "eqgan.networks.P4CNNClassifier"
+CHOICES: Choices = {
+    "--net": (
+        "--network",
+        {
+            "z2cnn": (SEVEN, {"group": "z2", "width": 20, "dropout": 0.3}),
+            "p4cnn-rp": (SEVEN, {"group": "p4", "width": 40, "fiber": "group"}),
+            "p4cnn-max": (SEVEN, {"group": "p4", "width": 20, "pool": "max", "dropout": 0.0}),
+            "p4cnn-drop": (SEVEN, {"group": "p4", "width": 20, "pool": "mean", "dropout": 0.3}),
+            "p4cnn": (SEVEN, {"group": "p4", "width": 20, "pool": "mean", "dropout": 0.0}),
+            "p4mcnn": (SEVEN, {"group": "p4m", "width": 20, "pool": "mean", "dropout": 0.0}),
+        },
+    ),
+    "--optimizer": (
+        "--optimizer",
+        {
+            "adam": ("torch.optim.Adam", {"fused": True}),
+            "adamw": ("torch.optim.AdamW", {"fused": True}),
+            "sgd": ("torch.optim.SGD", {"lr": 0.01, "momentum": 0.5, "fused": True}),
+        },
+    ),
+    "--schedule": (
+        "--schedule",
+        {
+            "constant": "eqgan.training.schedules.ConstantSchedule",
+            "one-cycle": "eqgan.training.schedules.OneCycleSchedule",
+            "cosine": "eqgan.training.schedules.CosineSchedule",
+        },
+    ),
+}
+SHORT = {
+    "--data": "--dataset.source",
+    "--data-root": "--dataset.root",
+    "--size": "--dataset.size",
+    "--batch-size": "--dataset.batch_size",
+    "--fraction": "--dataset.fraction",
+    "--validation-fraction": "--dataset.validation_fraction",
+    "--group": "--network.group",
+    "--lr": "--optimizer.lr",
+    "--patience": "--judging.patience",
+}
+
+HELP = f"""\
+Train a classifier that knows the symmetry of its images, and test it on upright and rotated ones.
+
+  eqgan classify --net p4cnn --data rotmnist           Rotated MNIST, tested on MNIST too
+  eqgan classify --net p4mcnn --data photos/ --size 28 --epochs 40 --patience 10
+  eqgan classify --config configs/classify/z2cnn.yaml --seed 1
+  eqgan classify --resume rotmnist-p4cnn_p4-s0
+
+The epoch that is best on the validation images is the one that is tested, the last one if none are held out
+(--validation-fraction 0). Test images are looked at once, at the end.
+
+short forms (each stands for a nested setting, given in brackets):
+  --net {{{",".join(CHOICES["--net"][1])}}}
+                                         network  [network]
+  --group {{{",".join(SQUARE_PLANE_GROUPS)}}}  its plane group  [network.group]
+  --optimizer {{adam,adamw,sgd}}           [optimizer]
+  --lr RATE                              learning rate  [optimizer.lr]
+  --schedule {{constant,one-cycle,cosine}}  of the learning rate  [schedule]
+  --data {{auto,rotmnist,mnist,digits,PATH}}  images; PATH is a folder or an .npz  [dataset.source]
+  --data-root DIR                        where MNIST lies; else EQGAN_DATA, else data/  [dataset.root]
+  --size N, --batch-size N, --fraction F [dataset.size, dataset.batch_size, dataset.fraction]
+  --validation-fraction F                share of the training images held out  [dataset.validation_fraction]
+  --patience N                           epochs without a better one that end the run  [judging.patience]
+"""
+
+
+def classify_parser() -> Parser:
+    """Every setting of a classifier's run; a config file holds the same keys, as constructor calls."""
+    parser = new_parser("eqgan classify", HELP, CHOICES, SHORT)
+    add_run_settings(
+        parser, seed="of weights, data and augmentation", epochs="passes over the training images"
+    )
+    parser.add_argument(
+        "--init", type=Path | None, help="checkpoint of the same network whose weights to start from"
+    )
+    parser.add_class_arguments(ImageData, "dataset", skip={"seed"})
+    parser.add_subclass_arguments(
+        Classifier,
+        "network",
+        skip={"image_shape", "num_classes"},
+        default={"class_path": SEVEN, "init_args": {"group": "p4", "pool": "mean"}},
+    )
+    parser.add_subclass_arguments(
+        torch.optim.Optimizer,
+        "optimizer",
+        skip={"params"},
+        default={"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3, "fused": True}},
+    )
+    parser.add_subclass_arguments(
+        Schedule, "schedule", default={"class_path": "eqgan.training.schedules.ConstantSchedule"}
+    )
+    skipped = {"network", "optimizer", "schedule", "augment"}
+    parser.add_class_arguments(Classification, "fit", skip=skipped)
+    parser.add_class_arguments(Judging, "judging")
+    parser.set_defaults({"epochs": 100, "dataset.batch_size": 128, "dataset.validation_fraction": 0.1})
+    return parser
+
+
+def parse_classify(argv: Sequence[str]) -> tuple[Parser, jsonargparse.Namespace]:
+    """The settings of a run, with those of the run to resume under them if one is named."""
+    parser = classify_parser()
+    return parser, parse_run(parser, expand_words(argv, CHOICES, SHORT))
+
+
+def prepare_classify(parser: Parser, config: jsonargparse.Namespace) -> tuple[ClassificationRun, bool]:
+    """Everything that can go wrong before a step is taken goes wrong here, before a file is written."""
+    if config.epochs is None or config.epochs < 1:
+        raise ValueError(f"--epochs: expected at least 1, got {config.epochs}")
+    data = ImageData(**config.dataset, seed=config.seed)
+    data.setup()
+    if config.dataset.source == "auto":
+        config.dataset.source = data.train.name  # what was really used: a resumed run must find it again
+    pl.seed_everything(config.seed, workers=False, verbose=False)
+    network = build(config.network, image_shape=data.image_shape, num_classes=data.num_classes)
+    if config.init is not None:
+        start_from(network, config.init)
+    module = Classification(
+        network, partial(build_optimizer, config.optimizer), build(config.schedule), **config.fit
+    )
+    config.precision = precision_for(config.precision)  # as used: another machine must resume with the same
+    settings = plain_settings(parser, config)
+    named = default_name(config, data) if config.name is None else config.name
+    folder, resuming = choose_folder(RunFolder(named, config.log_dir, score="validation"), config, settings)
+    config.name = folder.name
+    text = yaml.safe_dump(plain_settings(parser, config), sort_keys=False)
+    run = ClassificationRun(
+        classification=module,
+        judging=Judging(**config.judging),
+        data=data,
+        folder=folder,
+        epochs=config.epochs,
+        seed=config.seed,
+        settings=settings,
+        config=text,
+        trainer={**config.trainer, "precision": config.precision},
+    )
+    run.check()
+    if not resuming:
+        claim(folder, config.overwrite, text)
+    return run, resuming
+
+
+def build_optimizer(spec: jsonargparse.Namespace, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """The optimiser of these settings for these parameters."""
+    return build(spec, params=parameters)
+
+
+def default_name(config: jsonargparse.Namespace, data: ImageData) -> str:
+    """Named after what tells runs apart: data really used, network, group, seed."""
+    net = short_name(CHOICES, "--net", config.network)
+    group = dict(config.network.get("init_args") or {}).get("group")
+    return "-".join([data.name, net if group is None else f"{net}_{group}", f"s{config.seed}"])
+
+
+def classify(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Trains a classifier from command-line words; the summary of the run is returned and printed."""
+    with preparing():
+        parser, config = parse_classify(sys.argv[2:] if argv is None else argv)
+        run, resuming = prepare_classify(parser, config)
+    told = ["resumed" if resuming else "new", f"up to {config.epochs} epoch(s)", f"seed {config.seed}"]
+    show_start(run.classification.network, run.data, run.folder, [*told, run.trainer["precision"]])
+    with running(run.folder.name, smaller="--batch-size or --network.width"):
+        summary = run.fit(resume=resuming)
+        write_summary(summary, run.folder.summary)
+    show_summary(summary)
+    return summary

@@ -1,0 +1,132 @@
+"""What is said before and after the training of a classifier, and its record as plain values."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from eqgan.data.module import ImageData
+from eqgan.metrics.classification import ClassificationScores
+from eqgan.metrics.equivariance import invariance_error
+from eqgan.networks import Classifier, budget
+from eqgan.training.callbacks.confusion import save_confusion
+from eqgan.training.callbacks.record import Recorder, peak_memory_mebibytes
+from eqgan.training.callbacks.validation import Validation
+from eqgan.training.classification import Classification
+from eqgan.training.folder import RunFolder
+from eqgan.training.report import versions
+
+
+def summarise(
+    module: Classification,
+    recorder: Recorder,
+    judge: Validation,
+    tests: dict[str, ClassificationScores],
+    rotated: dict[str, ClassificationScores],
+    images: torch.Tensor,
+    folder: RunFolder,
+    data: ImageData,
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    """Everything worth keeping of a run, as plain values; writes the confusion matrices beside it."""
+    network, rates = module.judged, [row["images_per_second"] for row in recorder.rows]
+    pictures = {}
+    for name, scores in tests.items():
+        pictures[name] = folder.samples / f"confusion_{name}.png"
+        save_confusion(scores.confusion, data.class_names, f"{name}, test", pictures[name])
+    scored = judge.best_epoch >= 0
+    return {
+        "run": folder.name,
+        "network": type(network).__name__,
+        "group": str(network.group),
+        "group_order": network.group.order,
+        **vars(budget(network, images[:1])),
+        "data": {"name": data.name, "sha256": data.sha256, "train": len(data.train)},
+        "classes": list(data.class_names),
+        "epochs": len(recorder.rows),
+        "steps": int(recorder.rows[-1]["step"]) if recorder.rows else 0,
+        "chosen_epoch": judge.best_epoch if scored else len(recorder.rows) - 1,
+        "chosen_by": "validation error" if scored else "last epoch",
+        "validation_images": len(data.validation),
+        "validation_error": judge.best[0] if scored else None,
+        "test": {name: scores.as_dict() for name, scores in tests.items()},
+        "test_rotated": {name: scores.as_dict() for name, scores in rotated.items()},
+        "training_seconds": recorder.seconds,
+        "evaluation_seconds": recorder.spent_evaluating,
+        "images_per_second": sorted(rates)[len(rates) // 2] if rates else None,
+        "peak_memory_mebibytes": peak_memory_mebibytes(),
+        "invariance_error": _invariance_error(network, images),
+        "logs": str(folder.logs),
+        "confusion_pictures": {name: str(path) for name, path in pictures.items()},
+        "settings": settings,
+        "versions": versions(),
+    }
+
+
+def _invariance_error(network: Classifier, images: torch.Tensor) -> float | None:
+    """None where it says nothing: a network that gives every image the same logits."""
+    try:
+        return invariance_error(network, images, network.group)
+    except ValueError:
+        return None
+
+
+def show_start(network: Classifier, data: ImageData, folder: RunFolder, settings: list[str]) -> None:
+    """What is about to be trained on what, before the progress bar."""
+    cost = budget(network, torch.zeros(1, *data.image_shape))
+    shape = "x".join(map(str, data.image_shape))
+    for line in (
+        f"run {folder.name}: {', '.join(settings)}",
+        f"data {data.name}: {len(data.train):,} training and {len(data.validation):,} validation images "
+        f"{shape}, {data.num_classes} classes, sha256 {data.sha256}",
+        f"network: {type(network).__name__}, {network.group}, group order {network.group.order}, "
+        f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds an image",
+        f"curves: tensorboard --logdir {folder.logs_root}",
+    ):
+        print(line, flush=True)
+
+
+def show_summary(summary: dict[str, Any], console: Console | None = None) -> None:
+    """Prints the table people read at the end."""
+    table = Table(title=f"run {summary['run']}", show_header=False, title_justify="left")
+    table.add_column()
+    table.add_column(overflow="fold")
+    table.add_row(
+        f"network ({summary['group']}, group order {summary['group_order']})",
+        f"{summary['network']}, {summary['parameters']:,} parameters, "
+        f"{summary['multiply_adds']:,} multiply-adds an image",
+    )
+    table.add_row(
+        "trained",
+        f"{summary['epochs']} epochs, {summary['steps']:,} steps in {summary['training_seconds']:.0f} s "
+        f"(+ {summary['evaluation_seconds']:.0f} s evaluation)",
+    )
+    table.add_row("speed", f"{summary['images_per_second'] or 0:.0f} images/s")
+    table.add_row("peak memory", f"{summary['peak_memory_mebibytes']:.0f} MiB")
+    if summary["validation_error"] is None:
+        chosen = f"epoch {summary['chosen_epoch']}, the last: no validation images were held out"
+    else:
+        chosen = (
+            f"epoch {summary['chosen_epoch']}, validation error {100 * summary['validation_error']:.2f} % "
+            f"of {summary['validation_images']:,} images"
+        )
+    table.add_row("weights of", chosen)
+    for name, scores in summary["test"].items():
+        table.add_row(f"test error, {name}", _told(scores))
+    for name, scores in summary["test_rotated"].items():
+        table.add_row(f"test error, {name} rotated", _told(scores))
+    error = summary["invariance_error"]
+    told = "not defined: it gives every image the same logits" if error is None else f"{error:.1e}"
+    table.add_row("invariance error", f"{told} under {summary['group']}")
+    table.add_row("curves", f"tensorboard --logdir {Path(summary['logs']).parent}")
+    table.add_row("checkpoints", f"{summary['logs']}/checkpoints")
+    for name, path in summary["confusion_pictures"].items():
+        table.add_row(f"confusion, {name}", path)
+    (console or Console()).print(table)
+
+
+def _told(scores: dict[str, Any]) -> str:
+    auc = "" if scores["auc"] is None else f", AUC {scores['auc']:.4f}"
+    return f"{100 * scores['error']:.2f} % of {scores['count']:,} images{auc}"

@@ -1,0 +1,146 @@
+"""One run of a classifier from its parts to its table."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from eqgan.data.imageset import ImageSet
+from eqgan.data.loader import to_unit
+from eqgan.data.rotation import rotate_uint8
+from eqgan.training.base import TrainingRun
+from eqgan.training.callbacks import Recorder, read_checkpoint
+from eqgan.training.callbacks.confusion import ConfusionPicture
+from eqgan.training.callbacks.validation import Validation
+from eqgan.training.classification import Classification
+from eqgan.training.classification_report import summarise
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How a classifier is judged.
+
+    Args:
+        every: epochs between scores on the validation images.
+        patience: epochs without a better one after which the run ends; null: it never ends early.
+        rotated: also test on images rotated by any angle, where the test images are not rotated already.
+        batch_size: images at a time; changes the speed only.
+    """
+
+    every: int = 1
+    patience: int | None = None
+    rotated: bool = True
+    batch_size: int = 500
+
+    def __post_init__(self) -> None:
+        if min(self.every, self.batch_size) < 1 or (self.patience is not None and self.patience < 1):
+            raise ValueError(
+                "judging: expected every, patience and batch_size of at least 1, got "
+                f"every={self.every}, patience={self.patience}, batch_size={self.batch_size}"
+            )
+
+
+@dataclass(kw_only=True)
+class ClassificationRun(TrainingRun):
+    """What one training of a classifier needs.
+
+    Args:
+        classification: the module.
+        judging: how it is judged.
+    """
+
+    classification: Classification
+    judging: Judging = field(default_factory=Judging)
+
+    roles = ("network",)
+    metric = "validation_error_min"
+    shown_steps = ("loss", "accuracy")
+    shown_epochs = ("validation_error", "validation_error_min")
+
+    @property
+    def module(self) -> Classification:
+        return self.classification
+
+    def check(self) -> None:
+        """Also meets images without labels, or with other classes than the network tells apart."""
+        network, data = self.classification.network, self.data
+        if data.train.labels is None:
+            raise ValueError(
+                f"{data.name}: expected images with labels, got none. A folder needs one folder a class, "
+                "an .npz an array 'labels'."
+            )
+        if (tuple(network.image_shape), network.num_classes) != (data.image_shape, data.num_classes):
+            raise ValueError(
+                f"the network tells {network.num_classes} classes of {tuple(network.image_shape)} images "
+                f"apart, {data.name} has {data.num_classes} of {data.image_shape}"
+            )
+        if self.judging.patience is not None and not len(data.validation):
+            raise ValueError(
+                "--patience stops on the error of validation images, and there are none. "
+                "Hold some out, --validation-fraction 0.1."
+            )
+        super().check()
+
+    def judge(self) -> Validation:
+        how = self.judging
+        return Validation(self.data, how.every, how.patience, how.batch_size, self.seed)
+
+    def callbacks(self, judge: Validation) -> list[pl.Callback]:
+        return [ConfusionPicture(judge, self.data.class_names)]
+
+    def description(self) -> dict[str, Any]:
+        network = self.classification.network
+        return {
+            **super().description(),
+            "kind": "classifier",
+            "class_names": list(self.data.class_names),
+            "group": str(network.group),
+        }
+
+    def finish(self, judge: Validation, recorder: Recorder, trainer: pl.Trainer) -> dict[str, Any]:
+        """The epoch that was best on the validation images, the last one without any, meets the test images."""
+        module = self.classification
+        module.to(trainer.strategy.root_device)  # Lightning puts it on the CPU when training ends
+        if self.folder.best.is_file():
+            module.load_state_dict(read_checkpoint(self.folder.best)["state_dict"])
+        tests = {name: judge.score(module, images) for name, images in self.data.test_sets().items()}
+        rotated = {name: judge.score(module, images) for name, images in self._rotated().items()}
+        summary = summarise(
+            module,
+            recorder,
+            judge,
+            tests,
+            rotated,
+            to_unit(self.data.train.images[:256]).to(module.device),
+            self.folder,
+            self.data,
+            self.settings,
+        )
+        if trainer.logger is not None:
+            errors = {f"test_error_{name}": scores.error for name, scores in tests.items()}
+            trainer.logger.log_metrics(errors, trainer.global_step)
+            trainer.logger.finalize("success")
+        return summary
+
+    def _rotated(self) -> dict[str, ImageSet]:
+        """The test sets whose images are not rotated already, each image at an angle of its own."""
+        sets = self.data.test_sets() if self.judging.rotated else {}
+        upright = {name: images for name, images in sets.items() if images.angles is None}
+        return {name: rotated(images, seed=0) for name, images in upright.items()}
+
+
+def rotated(images: ImageSet, seed: int) -> ImageSet:
+    """The images, each rotated by an angle drawn from the seed, uniform over the circle; corners are black."""
+    count, channels, height, width = images.images.shape
+    angles = np.random.RandomState(seed).uniform(0, 360, count)
+    planes = images.images.reshape(-1, height, width).numpy()
+    turned = rotate_uint8(planes, np.repeat(angles, channels)).reshape(count, channels, height, width)
+    return ImageSet.of(
+        f"{images.name}-rotated",
+        torch.from_numpy(turned),
+        images.labels,
+        torch.from_numpy(angles),
+        images.class_names,
+    )
