@@ -1,5 +1,6 @@
 """Every config under configs/ trains a step, on images of the size and colours that it is for."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,11 @@ import yaml
 
 import eqgan
 from eqgan.cli import parse_gan, train_gan
+from eqgan.cli.classify import classify, parse_classify
 
 FOLDER = Path(eqgan.__file__).parents[1] / "configs"
-CONFIGS = sorted(FOLDER.rglob("*.y*ml"))
+CLASSIFIERS = sorted((FOLDER / "classify").glob("*.y*ml"))
+CONFIGS = [path for path in sorted(FOLDER.rglob("*.y*ml")) if path not in CLASSIFIERS]
 NAMED = ("auto", "rotmnist", "mnist", "digits")
 
 
@@ -48,7 +51,39 @@ def test_it_trains_a_step(path, tmp_path, monkeypatch):
     assert wanted in (None, summary["group"])
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory) -> Callable[[int, int, int], Path]:
+    """A few images of noise with labels, made once for each shape."""
+    folder = tmp_path_factory.mktemp("noise")
+
+    def made(side: int, channels: int, classes: int) -> Path:
+        path = folder / f"{side}-{channels}.npz"
+        draw = np.random.RandomState(0)
+        images = {s: draw.randint(0, 256, (20, side, side, channels), dtype=np.uint8) for s in ("", "test_")}
+        labels = {f"{s}labels": np.arange(20) % classes for s in images}
+        np.savez(path, **{f"{s}images": i for s, i in images.items()}, **labels)
+        return path
+
+    return made
+
+
+SHAPES = {"rotmnist": (28, 1, 10), "cifar10": (32, 3, 10), "mirabest": (150, 1, 2)}
+
+
+@pytest.mark.parametrize("path", CLASSIFIERS, ids=lambda p: p.stem)
+def test_a_classifier_trains_a_step(path, tmp_path, noise):
+    config = yaml.safe_load(path.read_text())
+    summary = classify(
+        [
+            *("--config", str(path), "--data", str(noise(*SHAPES[config["dataset"]["source"]]))),
+            *("--epochs", "1", "--trainer.limit_train_batches", "1", "--log-dir", str(tmp_path)),
+        ]
+    )
+    assert summary["steps"] == 1
+    assert summary["group"] == config["network"]["init_args"]["group"]
+
+
+@pytest.mark.parametrize("path", [*CONFIGS, *CLASSIFIERS], ids=lambda p: p.stem)
 def test_it_says_what_it_is_for_and_every_key_counts(path):
     """Its first line is a comment, and what it sets is what the parser then holds."""
     assert path.read_text().startswith("# ")
@@ -60,7 +95,8 @@ def test_it_says_what_it_is_for_and_every_key_counts(path):
             else:
                 yield prefix + key, value
 
-    held = parse_gan(["--config", str(path)])[1]
+    parse = parse_classify if path in CLASSIFIERS else parse_gan
+    held = parse(["--config", str(path)])[1]
     for key, value in flat(yaml.safe_load(path.read_text())):
         found = held[key]
         assert (list(found) if isinstance(found, tuple) else found) == value or str(found) == value, key

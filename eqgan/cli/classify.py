@@ -14,13 +14,16 @@ import yaml
 from eqgan.cli.guard import preparing, running
 from eqgan.cli.options import Choices, Parser, add_run_settings, expand_words, new_parser, parse_run
 from eqgan.cli.runs import choose_folder, claim, plain_settings, precision_for, short_name
+from eqgan.data.augment import Augmentation
 from eqgan.data.module import ImageData
+from eqgan.data.preprocess import Preprocessing
 from eqgan.groups import SQUARE_PLANE_GROUPS
 from eqgan.networks import Classifier
 from eqgan.training.classification import Classification
 from eqgan.training.classification_report import show_start, show_summary
 from eqgan.training.classification_run import ClassificationRun, Judging
 from eqgan.training.folder import RunFolder
+from eqgan.training.preprocessed import PreprocessedClassifier
 from eqgan.training.rebuild import build, start_from
 from eqgan.training.report import write_summary
 from eqgan.training.schedules import Schedule
@@ -44,6 +47,15 @@ CHOICES: Choices = {
             "adam": ("torch.optim.Adam", {"fused": True}),
             "adamw": ("torch.optim.AdamW", {"fused": True}),
             "sgd": ("torch.optim.SGD", {"lr": 0.01, "momentum": 0.5, "fused": True}),
+        },
+    ),
+    "--augment": (
+        "--augment",
+        {
+            "none": "null",
+            "rotation": "eqgan.data.augment.RandomRotation",
+            "flip": "eqgan.data.augment.RandomFlip",
+            "shift": "eqgan.data.augment.RandomShift",
         },
     ),
     "--schedule": (
@@ -85,6 +97,7 @@ short forms (each stands for a nested setting, given in brackets):
   --optimizer {{adam,adamw,sgd}}           [optimizer]
   --lr RATE                              learning rate  [optimizer.lr]
   --schedule {{constant,one-cycle,cosine}}  of the learning rate  [schedule]
+  --augment {{none,rotation,flip,shift}}   random changes of the training images  [augment]
   --data {{auto,rotmnist,mnist,digits,PATH}}  images; PATH is a folder or an .npz  [dataset.source]
   --data-root DIR                        where MNIST lies; else EQGAN_DATA, else data/  [dataset.root]
   --size N, --batch-size N, --fraction F [dataset.size, dataset.batch_size, dataset.fraction]
@@ -118,10 +131,15 @@ def classify_parser() -> Parser:
     parser.add_subclass_arguments(
         Schedule, "schedule", default={"class_path": "eqgan.training.schedules.ConstantSchedule"}
     )
+    parser.add_subclass_arguments(Augmentation, "augment", required=False, default=None)
+    parser.add_subclass_arguments(
+        Preprocessing, "preprocess", skip={"image_shape"}, required=False, default=None
+    )
     skipped = {"network", "optimizer", "schedule", "augment"}
     parser.add_class_arguments(Classification, "fit", skip=skipped)
     parser.add_class_arguments(Judging, "judging")
-    parser.set_defaults({"epochs": 100, "dataset.batch_size": 128, "dataset.validation_fraction": 0.1})
+    data = {"batch_size": 128, "validation_fraction": 0.1, "drop_last": False}
+    parser.set_defaults({"epochs": 100, **{f"dataset.{name}": value for name, value in data.items()}})
     return parser
 
 
@@ -141,10 +159,17 @@ def prepare_classify(parser: Parser, config: jsonargparse.Namespace) -> tuple[Cl
         config.dataset.source = data.train.name  # what was really used: a resumed run must find it again
     pl.seed_everything(config.seed, workers=False, verbose=False)
     network = build(config.network, image_shape=data.image_shape, num_classes=data.num_classes)
+    if config.preprocess is not None:
+        preprocess = build(config.preprocess, image_shape=data.image_shape)
+        network = PreprocessedClassifier(preprocess.fit(data.train.images), network)
     if config.init is not None:
         start_from(network, config.init)
     module = Classification(
-        network, partial(build_optimizer, config.optimizer), build(config.schedule), **config.fit
+        network,
+        partial(build_optimizer, config.optimizer),
+        build(config.schedule),
+        build(config.augment),
+        **config.fit,
     )
     config.precision = precision_for(config.precision)  # as used: another machine must resume with the same
     settings = plain_settings(parser, config)

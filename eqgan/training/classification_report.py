@@ -24,7 +24,6 @@ def summarise(
     recorder: Recorder,
     judge: Validation,
     tests: dict[str, ClassificationScores],
-    rotated: dict[str, ClassificationScores],
     images: torch.Tensor,
     folder: RunFolder,
     data: ImageData,
@@ -52,7 +51,6 @@ def summarise(
         "validation_images": len(data.validation),
         "validation_error": judge.best[0] if scored else None,
         "test": {name: scores.as_dict() for name, scores in tests.items()},
-        "test_rotated": {name: scores.as_dict() for name, scores in rotated.items()},
         "training_seconds": recorder.seconds,
         "evaluation_seconds": recorder.spent_evaluating,
         "images_per_second": sorted(rates)[len(rates) // 2] if rates else None,
@@ -115,8 +113,6 @@ def show_summary(summary: dict[str, Any], console: Console | None = None) -> Non
     table.add_row("weights of", chosen)
     for name, scores in summary["test"].items():
         table.add_row(f"test error, {name}", _told(scores))
-    for name, scores in summary["test_rotated"].items():
-        table.add_row(f"test error, {name} rotated", _told(scores))
     error = summary["invariance_error"]
     told = "not defined: it gives every image the same logits" if error is None else f"{error:.1e}"
     table.add_row("invariance error", f"{told} under {summary['group']}")

@@ -3,13 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
-import torch
 
 from eqgan.data.imageset import ImageSet
 from eqgan.data.loader import to_unit
-from eqgan.data.rotation import rotate_uint8
+from eqgan.data.rotated import rotated
 from eqgan.training.base import TrainingRun
 from eqgan.training.callbacks import Recorder, read_checkpoint
 from eqgan.training.callbacks.confusion import ConfusionPicture
@@ -54,7 +52,7 @@ class ClassificationRun(TrainingRun):
     classification: Classification
     judging: Judging = field(default_factory=Judging)
 
-    roles = ("network",)
+    roles = ("network", "preprocess")
     metric = "validation_error_min"
     shown_steps = ("loss", "accuracy")
     shown_epochs = ("validation_error", "validation_error_min")
@@ -100,19 +98,17 @@ class ClassificationRun(TrainingRun):
         }
 
     def finish(self, judge: Validation, recorder: Recorder, trainer: pl.Trainer) -> dict[str, Any]:
-        """The epoch that was best on the validation images, the last one without any, meets the test images."""
+        """The best epoch on the validation images, or else the last one, meets the test images."""
         module = self.classification
         module.to(trainer.strategy.root_device)  # Lightning puts it on the CPU when training ends
         if self.folder.best.is_file():
             module.load_state_dict(read_checkpoint(self.folder.best)["state_dict"])
-        tests = {name: judge.score(module, images) for name, images in self.data.test_sets().items()}
-        rotated = {name: judge.score(module, images) for name, images in self._rotated().items()}
+        tests = {name: judge.score(module, images) for name, images in self.test_sets().items()}
         summary = summarise(
             module,
             recorder,
             judge,
             tests,
-            rotated,
             to_unit(self.data.train.images[:256]).to(module.device),
             self.folder,
             self.data,
@@ -124,23 +120,12 @@ class ClassificationRun(TrainingRun):
             trainer.logger.finalize("success")
         return summary
 
-    def _rotated(self) -> dict[str, ImageSet]:
-        """The test sets whose images are not rotated already, each image at an angle of its own."""
-        sets = self.data.test_sets() if self.judging.rotated else {}
-        upright = {name: images for name, images in sets.items() if images.angles is None}
-        return {name: rotated(images, seed=0) for name, images in upright.items()}
-
-
-def rotated(images: ImageSet, seed: int) -> ImageSet:
-    """The images, each rotated by an angle drawn from the seed, uniform over the circle; corners are black."""
-    count, channels, height, width = images.images.shape
-    angles = np.random.RandomState(seed).uniform(0, 360, count)
-    planes = images.images.reshape(-1, height, width).numpy()
-    turned = rotate_uint8(planes, np.repeat(angles, channels)).reshape(count, channels, height, width)
-    return ImageSet.of(
-        f"{images.name}-rotated",
-        torch.from_numpy(turned),
-        images.labels,
-        torch.from_numpy(angles),
-        images.class_names,
-    )
+    def test_sets(self) -> dict[str, ImageSet]:
+        """The test images, and those that are upright once more, each rotated by an angle of its own."""
+        sets = self.data.test_sets()
+        upright = [name for name, images in sets.items() if images.angles is None]
+        if self.judging.rotated:
+            sets |= {
+                f"{name}-rotated": rotated(sets[name]) for name in upright if f"{name}-rotated" not in sets
+            }
+        return sets

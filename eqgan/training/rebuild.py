@@ -9,11 +9,19 @@ import torch
 import yaml
 from jsonargparse.typing import register_type
 
+from eqgan.data.preprocess import Preprocessing
 from eqgan.groups import PlaneGroup, plane_group
 from eqgan.networks import Classifier, FiberPool, fiber_pool
 from eqgan.training.callbacks.checkpoint import read_checkpoint
+from eqgan.training.preprocessed import PreprocessedClassifier
 
-register_type(PlaneGroup, str, plane_group)
+
+def _plane_group(value: Any) -> PlaneGroup:
+    """By its name, also from the constructor call that jsonargparse makes of a default value."""
+    return plane_group(value["init_args"]["name"] if isinstance(value, dict) else value)
+
+
+register_type(PlaneGroup, str, _plane_group)
 register_type(FiberPool, str, fiber_pool)
 jsonargparse.set_parsing_settings(subclasses_enabled=[PlaneGroup, FiberPool])  # values, not nested fields
 
@@ -21,9 +29,19 @@ T = TypeVar("T")
 
 
 def build(spec: Any, **more: Any) -> Any:
-    """The object that a ``class_path`` with ``init_args``, already parsed, stands for."""
+    """The object that a ``class_path`` with ``init_args``, already parsed, stands for; None for None."""
+    if spec is None:
+        return None
     module, _, name = spec.class_path.rpartition(".")
-    return getattr(import_module(module), name)(**more, **dict(spec.get("init_args") or {}))
+    arguments = {key: _built(value) for key, value in dict(spec.get("init_args") or {}).items()}
+    return getattr(import_module(module), name)(**more, **arguments)
+
+
+def _built(value: Any) -> Any:
+    """Arguments may be constructor calls themselves, or lists of them."""
+    if isinstance(value, list):
+        return [_built(part) for part in value]
+    return build(value) if isinstance(value, jsonargparse.Namespace) and "class_path" in value else value
 
 
 def rebuild(base: type[T], spec: dict[str, Any], **more: Any) -> T:
@@ -68,13 +86,7 @@ def load_classifier(path: str | Path, group: PlaneGroup | None = None) -> Classi
     path = Path(path)
     checkpoint = read_checkpoint(path)
     described = classifier_description(checkpoint, path)
-    settings = yaml.safe_load(described["config"])
-    network = rebuild(
-        Classifier,
-        settings["network"],
-        image_shape=tuple(described["image_shape"]),
-        num_classes=len(described["class_names"]),
-    )
+    network = _described_network(described)
     if str(network.group) != described["group"]:
         raise ValueError(
             f"{path}: its weights were trained for {described['group']}, its settings say {network.group}. "
@@ -87,6 +99,19 @@ def load_classifier(path: str | Path, group: PlaneGroup | None = None) -> Classi
     except RuntimeError as error:
         raise ValueError(f"{path}: the weights do not fit the network of its settings ({error})") from error
     return network.eval()
+
+
+def _described_network(described: dict[str, Any]) -> Classifier:
+    """The network of a checkpoint's description, with fresh weights."""
+    settings = yaml.safe_load(described["config"])
+    shape = tuple(described["image_shape"])
+    network = rebuild(
+        Classifier, settings["network"], image_shape=shape, num_classes=len(described["class_names"])
+    )
+    if settings.get("preprocess") is None:
+        return network
+    preprocess = rebuild(Preprocessing, settings["preprocess"], image_shape=shape)
+    return PreprocessedClassifier(preprocess, network)
 
 
 def classifier_description(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:

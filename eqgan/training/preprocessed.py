@@ -1,0 +1,23 @@
+"""A classifier with what is done to its images in front of it: one network, one state."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from eqgan.data.preprocess import Preprocessing
+from eqgan.networks import Classifier
+
+
+class PreprocessedClassifier(Classifier):
+    """What was fitted to the training images travels with the weights: an image in [-1, 1] is all it needs.
+
+    Args:
+        preprocess: fitted, or to be loaded; it should commute with the network's group.
+        network: the classifier behind it.
+    """
+
+    def __init__(self, preprocess: Preprocessing, network: Classifier) -> None:
+        super().__init__(network.image_shape, network.num_classes, network.group)
+        self.preprocess, self.network = preprocess, network
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
+        return self.network(self.preprocess(x))
