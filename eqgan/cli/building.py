@@ -12,8 +12,8 @@ from eqgan.metrics import FeatureExtractor, features_from_path, inception_featur
 from eqgan.networks import OrbitGenerator
 from eqgan.networks.features import feature_network, feature_network_record
 from eqgan.training.folder import RunFolder
-from eqgan.training.losses import R1Penalty
 from eqgan.training.module import GAN
+from eqgan.training.penalties import R1Penalty
 from eqgan.training.rebuild import build
 from eqgan.training.run import EvaluationSettings, Run
 

@@ -9,8 +9,9 @@ from eqgan.cli.options import Parser, add_run_settings, expand_words, new_parser
 from eqgan.data.module import ImageData
 from eqgan.groups import SQUARE_PLANE_GROUPS
 from eqgan.networks import Discriminator, Generator
-from eqgan.training.losses import GANLoss, R1Penalty
+from eqgan.training.losses import GANLoss
 from eqgan.training.module import GAN
+from eqgan.training.penalties import R1Penalty
 from eqgan.training.run import EvaluationSettings
 
 CHOICES = {

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from eqgan.networks import Discriminator, Generator
 from eqgan.training.ema import ema_generator
-from eqgan.training.losses import GANLoss, R1Penalty, RelativisticAverageLoss
+from eqgan.training.losses import GANLoss, RelativisticAverageLoss
+from eqgan.training.penalties import Penalty, R1Penalty
 
 
 class GAN(pl.LightningModule):
@@ -35,7 +36,7 @@ class GAN(pl.LightningModule):
         generator: Generator,
         discriminator: Discriminator,
         loss: GANLoss | None = None,
-        penalty: R1Penalty | None = None,
+        penalty: Penalty | None = None,
         lr_generator: float = 5e-4,
         lr_discriminator: float = 5e-4,
         betas: tuple[float, float] = (0.5, 0.99),

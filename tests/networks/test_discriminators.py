@@ -12,7 +12,8 @@ from eqgan.networks import ConvDiscriminator, MLPDiscriminator, P4CNNDiscriminat
 from eqgan.nn import AvgPool2d
 from eqgan.testing import assert_invariant
 from eqgan.training.ema import ema_generator
-from eqgan.training.losses import NonSaturatingLoss, R1Penalty
+from eqgan.training.losses import NonSaturatingLoss
+from eqgan.training.penalties import R1Penalty
 from tests.networks.cases import BODIES, SPECTRAL, discriminator, images
 
 EVERY_BODY = pytest.mark.parametrize("body", BODIES)

@@ -12,8 +12,9 @@ from eqgan.data.loader import TensorLoader
 from eqgan.groups import P4, Z2
 from eqgan.networks import ConvDiscriminator, ConvGenerator, Generator, StridedDiscriminator, VanillaGenerator
 from eqgan.training.ema import ema_generator
-from eqgan.training.losses import HingeLoss, NonSaturatingLoss, R1Penalty, RelativisticAverageLoss
+from eqgan.training.losses import HingeLoss, NonSaturatingLoss, RelativisticAverageLoss
 from eqgan.training.module import GAN
+from eqgan.training.penalties import R1Penalty
 from tests.oracles import gan as oracle
 
 LOSSES = {"hinge": HingeLoss, "ns": NonSaturatingLoss, "ra": RelativisticAverageLoss}
