@@ -1,7 +1,8 @@
 """Augmentation of the game: real and generated images are changed alike before the discriminator sees them.
 
 The change must let gradients through to the generator. Rotations, flips, shifts and group elements are those
-of ``eqgan.data.augment``; here are changes of colour, cut-outs and scales, and what chooses among them. Draws come from torch's global generator of the images' device, whose state is in every checkpoint.
+of ``eqgan.data.augment``; here are changes of colour, cut-outs and scales, and what chooses among them. Draws
+come from torch's global generator of the images' device, whose state is in every checkpoint.
 """
 
 from collections.abc import Sequence
