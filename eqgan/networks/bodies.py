@@ -3,17 +3,15 @@
 One set of bodies serves discriminators, classifiers and feature networks.
 """
 
-import math
-
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from eqgan.groups import SQUARE_PLANE_GROUPS, FieldType, PlaneGroup, regular, scalar
+from eqgan.groups import FieldType, PlaneGroup, regular, scalar
 from eqgan.networks.budget import Match, fields_for
 from eqgan.networks.fiber import FiberPool, pools_after
+from eqgan.networks.parts import ChainBody, conv_layer, square_side
 from eqgan.nn import (
     AvgPool2d,
-    FieldBatchNorm2d,
     FieldSequential,
     GlobalPool2d,
     GroupConv2d,
@@ -25,24 +23,7 @@ from eqgan.nn import (
 from eqgan.nn.pooling import PoolMode
 
 
-def square_side(image_shape: tuple[int, int, int], group: PlaneGroup, what: str) -> int:
-    """The side of a square image.
-
-    Raises:
-        ValueError: if the image is not square, or the group does not live on the square lattice.
-    """
-    _, height, width = image_shape
-    if height != width:
-        raise ValueError(f"{what} expected square images, got {height}x{width}; resize them (--size)")
-    if group.lattice != "square":
-        raise ValueError(
-            f"{what} works on square pixels, which {group} does not map to themselves. "
-            f"Use one of {', '.join(SQUARE_PLANE_GROUPS)}."
-        )
-    return height
-
-
-class ConvBody(nn.Module):
+class ConvBody(ChainBody):
     """Up to three blocks [3x3 convolution, LeakyReLU, average pool 2], then the pools over fiber and space.
 
     The third pool of Dey et al. takes 7 to 3 and drops a row, which breaks the symmetry; here a block pools
@@ -101,13 +82,13 @@ class ConvBody(nn.Module):
             current = following
         self.maps = FieldSequential(*layers, GroupPool(current, pool))
         self.over_space = GlobalPool2d("mean")
-        self.features = current.multiplicity
+        self.features, self.group = current.multiplicity, group
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch features"]:
         return self.over_space(self.maps(x))
 
 
-class P4CNNBody(nn.Module):
+class P4CNNBody(ChainBody):
     """The seven-layer network of Cohen & Welling with any plane group: six valid 3x3 convolutions, a max pool
     after the second, and a top convolution as large as what is left (28-26-24-[pool]-12-10-8-6-4-[4x4]-1).
 
@@ -155,14 +136,14 @@ class P4CNNBody(nn.Module):
                 f"size {side}: the P4CNN body pools {side - 4} sites by 2, then takes off 8: it needs an "
                 f"even size of at least 22. Use --size {max(22, side + side % 2)}, or --disc-arch conv."
             )
-        self.slope, self.batch_norm, self.spectral = slope, batch_norm, spectral
+        form = {"spectral": spectral, "batch_norm": batch_norm, "slope": slope}
         if fiber is not None:
             fiber.check(6, "P4CNNBody")
         fields = fields_for(width, group, match)
         layers: list[nn.Module] = []
         current: FieldType = scalar(group, image_shape[0])
         for depth in range(1, 7):
-            layers += self._layer(current, fields, 3, side)
+            layers += conv_layer(current, fields, 3, side, **form)
             current = regular(current.group, fields)
             for pooling in pools_after(depth, current, fiber):
                 layers.append(pooling)
@@ -173,23 +154,13 @@ class P4CNNBody(nn.Module):
                 layers.append(MaxPool2d(current, 2))
                 side //= 2
         fields = top_fields or fields_for(top_width or width, group, match)
-        layers += self._layer(current, fields, side, side)[:1]
+        layers += conv_layer(current, fields, side, side, **form)[:1]
         top = regular(current.group, fields)
         self.maps = FieldSequential(*layers, GroupPool(top, pool))
         self.features, self.group = top.multiplicity, top.group
 
-    def _layer(self, before: FieldType, fields: int, kernel: int, side: int) -> list[nn.Module]:
-        gain = math.sqrt(2 / (1 + self.slope**2))
-        after = regular(before.group, fields)
-        conv = GroupConv2d(before, after, kernel, spectral=self.spectral, input_size=side, gain=gain)
-        norm = [FieldBatchNorm2d(after)] if self.batch_norm else []
-        return [conv, *norm, nn.LeakyReLU(self.slope) if self.slope else nn.ReLU()]
 
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch features"]:
-        return self.maps(x).flatten(1)
-
-
-class StridedBody(nn.Module):
+class StridedBody(ChainBody):
     """Strided 4x4 convolutions that halve the map, then one as large as what is left: DCGAN over any group.
 
     A 4x4 window with stride 2 and padding 1 keeps every even size exactly. Most of the work is done on small
@@ -237,7 +208,4 @@ class StridedBody(nn.Module):
         top = regular(group, fields_for(2 * width, group, match))
         layers.append(GroupConv2d(current, top, side, spectral=spectral, input_size=side, gain=gain))
         self.maps = FieldSequential(*layers, GroupPool(top, pool))
-        self.features = top.multiplicity
-
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch features"]:
-        return self.maps(x).flatten(1)
+        self.features, self.group = top.multiplicity, group

@@ -1,4 +1,4 @@
-"""Classifiers: a body over any plane group and a dense head, so that the logits are exactly invariant."""
+"""Classifiers: a body over any plane group and a head on its invariant features."""
 
 from abc import ABC, abstractmethod
 
@@ -9,6 +9,7 @@ from eqgan.groups import PlaneGroup
 from eqgan.networks.bodies import P4CNNBody
 from eqgan.networks.budget import Match
 from eqgan.networks.fiber import FiberPool
+from eqgan.networks.parts import Body
 from eqgan.nn.pooling import PoolMode
 
 
@@ -33,8 +34,37 @@ class Classifier(nn.Module, ABC):
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
         """The logits of images in [-1, 1]."""
 
+    @abstractmethod
+    def stages(self) -> dict[str, nn.ModuleList]:
+        """Its parts from image to logits, in order, the last one ``"head"``; together they hold every
+        parameter once (``freeze`` and ``parameter_groups`` go by them)."""
 
-class P4CNNClassifier(Classifier):
+
+class BodyClassifier(Classifier):
+    """A body and a head on its features; without a head the body's last layer makes the logits.
+
+    Args:
+        body: from images to (batch, ``body.features``), invariant under ``body.group``.
+        head: from features to logits, or None.
+    """
+
+    def __init__(
+        self, image_shape: tuple[int, int, int], num_classes: int, body: Body, head: nn.Module | None = None
+    ) -> None:
+        super().__init__(image_shape, num_classes, body.group)
+        self.body, self.head = body, head
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
+        features = self.body(x)
+        return features if self.head is None else self.head(features)
+
+    def stages(self) -> dict[str, nn.ModuleList]:
+        parts = self.body.stages()
+        last = parts.popitem()[1] if self.head is None else nn.ModuleList([self.head])
+        return {**parts, "head": last}
+
+
+class P4CNNClassifier(BodyClassifier):
     """The seven-layer networks of Cohen & Welling with any plane group; the top fields are the classes.
 
     ==============  ======  =========  =======  =========  ======================================
@@ -73,11 +103,7 @@ class P4CNNClassifier(Classifier):
         fiber: FiberPool | None = None,
         pool: PoolMode = "max",
     ) -> None:
-        super().__init__(image_shape, num_classes, group)
-        self.body = P4CNNBody(
+        body = P4CNNBody(
             image_shape, group, width, match, pool=pool, dropout=dropout, fiber=fiber, top_fields=num_classes
         )
-        self.group = self.body.group
-
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
-        return self.body(x)
+        super().__init__(image_shape, num_classes, body)

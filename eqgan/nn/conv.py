@@ -135,8 +135,8 @@ class GroupConv2d(nn.Module):
             return self._normalised_bank()
         sources = self._bank_sources()
         if self._cache is None or not _same(self._cache[0], sources):
-            with torch.no_grad(), torch.inference_mode(False):
-                bank = self._normalised_bank().clone()
+            with torch.inference_mode(False):  # which turns gradients on: the graph must not be kept too
+                bank = self._normalised_bank().detach().clone()
                 self._cache = (tuple(s.detach().clone() for s in sources), bank)
         return self._cache[1]
 

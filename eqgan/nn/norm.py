@@ -14,7 +14,12 @@ class FieldBatchNorm2d(nn.BatchNorm2d):
     Args:
         in_type: type of the maps.
         momentum: weight of the new batch, PyTorch's convention (Keras's 0.1 is 0.9 here).
+
+    Attributes:
+        frozen: whether it stays in eval whatever ``train()`` asks for (``freeze``).
     """
+
+    frozen: bool = False
 
     def __init__(
         self, in_type: FieldType, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True
@@ -30,6 +35,15 @@ class FieldBatchNorm2d(nn.BatchNorm2d):
         batch, _, height, width = input.shape
         tall = input.reshape(batch, self.in_type.multiplicity, self.in_type.dim * height, width)
         return super().forward(tall).reshape(input.shape)
+
+    def freeze(self, frozen: bool = True) -> "FieldBatchNorm2d":
+        """Keeps scale, shift and running statistics as they are, or lets them learn again."""
+        self.frozen = frozen
+        self.requires_grad_(not frozen)
+        return self.train(self.training)
+
+    def train(self, mode: bool = True) -> "FieldBatchNorm2d":
+        return super().train(mode and not self.frozen)
 
     def extra_repr(self) -> str:
         return f"{self.in_type}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"

@@ -139,7 +139,9 @@ def _restriction_table(in_type: FieldType, subgroup: PlaneGroup) -> Tensor:
 class _SpatialPool(nn.Module):
     """A window slid over space, refused where it would break the symmetry of its fields."""
 
-    def __init__(self, in_type: FieldType, kernel_size: int, stride: int | None = None) -> None:
+    def __init__(
+        self, in_type: FieldType, kernel_size: int, stride: int | None = None, padding: int = 0
+    ) -> None:
         super().__init__()
         self.in_type = self.out_type = in_type
         self.kernel_size = kernel_size
@@ -148,6 +150,9 @@ class _SpatialPool(nn.Module):
             raise ValueError(
                 f"expected kernel_size and stride of at least 1, got {kernel_size} and {self.stride}"
             )
+        if not 0 <= padding <= kernel_size // 2:
+            raise ValueError(f"expected a padding of 0 to half of window {kernel_size}, got {padding}")
+        self.padding = padding
 
     def _check(self, x: Tensor) -> None:
         check_channels(x.shape[1], self.in_type, type(self).__name__)
@@ -156,30 +161,31 @@ class _SpatialPool(nn.Module):
     def output_size(self, size: int) -> int:
         """Side of the output; ValueError if the pool would drop a row."""
         group = self.in_type.group
-        return output_size(size, self.kernel_size, self.stride, 0, group, type(self).__name__)
+        return output_size(size, self.kernel_size, self.stride, self.padding, group, type(self).__name__)
 
     def extra_repr(self) -> str:
-        return f"{self.in_type}, kernel_size={self.kernel_size}, stride={self.stride}"
+        text = f"{self.in_type}, kernel_size={self.kernel_size}, stride={self.stride}"
+        return text if self.padding == 0 else f"{text}, padding={self.padding}"
 
 
 class AvgPool2d(_SpatialPool):
-    """Mean over windows of space that leave no row out."""
+    """Mean over windows of space that leave no row out; padding counts as zeros, as in torch."""
 
     def forward(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch channels height2 width2"]:
         self._check(x)
-        return F.avg_pool2d(x, self.kernel_size, self.stride)
+        return F.avg_pool2d(x, self.kernel_size, self.stride, self.padding)
 
 
 class MaxPool2d(_SpatialPool):
-    """Maximum over windows of space that leave no row out."""
+    """Maximum over windows of space that leave no row out; padding never is the maximum."""
 
     def forward(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch channels height2 width2"]:
         self._check(x)
-        return F.max_pool2d(x, self.kernel_size, self.stride)
+        return F.max_pool2d(x, self.kernel_size, self.stride, self.padding)
 
 
 class GlobalPool2d(nn.Module):

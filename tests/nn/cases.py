@@ -159,6 +159,8 @@ def spatial() -> Iterator[tuple[str, Factory]]:
     yield "avg-pool-overlapping", partial(AvgPool2d, kind, 3, 2)
     yield "max-pool", partial(MaxPool2d, kind, 2)
     yield "max-pool-overlapping", partial(MaxPool2d, kind, 3, 2)
+    for pool in (AvgPool2d, MaxPool2d):
+        yield f"{pool.__name__}-padded", partial(pool, kind, 3, 2, 1)
     for factor, mode in product((1, 2, 3), ("nearest", "bilinear")):
         yield f"upsample-{factor}-{mode}", partial(Upsample2d, kind, factor, mode)
 

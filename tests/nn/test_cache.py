@@ -188,6 +188,10 @@ def test_gradients_in_eval_are_those_of_the_weight(layer):
     assert torch.equal(twin.weight.grad, kept_gradient)
 
 
+def test_what_is_kept_holds_no_graph(layer):
+    assert not kept(layer).requires_grad
+
+
 def test_not_copied_and_not_pickled(layer):
     kept(layer)
     file = io.BytesIO()

@@ -99,3 +99,18 @@ def test_conditional_norm_from_its_definition(spectral):
 
 def test_momentum_reaches_the_norm_inside():
     assert ConditionalFieldBatchNorm2d(regular(P4, 2), 5, momentum=0.9).norm.momentum == 0.9
+
+
+def test_a_frozen_norm_stays_as_it_is_in_training():
+    norm = FieldBatchNorm2d(regular(P4, 2)).double()
+    norm(X)
+    network = nn.Sequential(norm.freeze()).train()
+    before = {name: value.clone() for name, value in norm.state_dict().items()}
+    network(X.clone().requires_grad_()).sum().backward()
+    assert norm.weight.grad is norm.bias.grad is None
+    assert all(torch.equal(before[name], value) for name, value in norm.state_dict().items())
+    assert torch.equal(network(X), network.eval()(X))
+    norm.freeze(False)
+    network.train()(X).sum().backward()
+    assert norm.weight.grad is not None
+    assert not torch.equal(norm.running_mean, before["running_mean"])

@@ -166,6 +166,8 @@ def test_spatial_pools_are_the_plain_ones():
     assert torch.equal(AvgPool2d(kind, 3, 2)(x), F.avg_pool2d(x, 3, 2))
     assert torch.equal(MaxPool2d(kind, 3, 2)(x), F.max_pool2d(x, 3, 2))
     assert torch.equal(AvgPool2d(kind, 7)(x), F.avg_pool2d(x, 7))
+    assert torch.equal(AvgPool2d(kind, 3, 2, 1)(x), F.avg_pool2d(x, 3, 2, 1))
+    assert torch.equal(MaxPool2d(kind, 3, 2, 1)(x - 9), F.max_pool2d(x - 9, 3, 2, 1))
     assert torch.equal(GlobalPool2d()(x), x.mean((2, 3)))
     assert torch.equal(GlobalPool2d("max")(x), x.amax((2, 3)))
 
@@ -201,5 +203,12 @@ def test_layers_read_well():
     assert repr(GroupPool(regular(P4, 2))) == "GroupPool(2 x p4 regular -> 2 x p4 trivial, mode='max')"
     assert repr(Restrict(regular(P4M, 1), P4)) == "Restrict(1 x p4m regular -> 2 x p4 regular)"
     assert repr(AvgPool2d(regular(P4, 2), 2)) == "AvgPool2d(2 x p4 regular, kernel_size=2, stride=2)"
+    assert "padding=1" in repr(MaxPool2d(regular(P4, 2), 3, 2, 1))
     assert repr(GlobalPool2d()) == "GlobalPool2d(mode='mean')"
     assert repr(Upsample2d(regular(P4, 2))) == "Upsample2d(2 x p4 regular, factor=2, mode='nearest')"
+
+
+@pytest.mark.parametrize("padding", [-1, 2])
+def test_padding_of_more_than_half_a_window_is_refused(padding):
+    with pytest.raises(ValueError, match=f"padding of 0 to half of window 3, got {padding}"):
+        MaxPool2d(regular(P4, 1), 3, 2, padding)

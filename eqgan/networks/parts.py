@@ -1,0 +1,119 @@
+"""What bodies share: the chain from image to features, its layers, and the sizes that keep it exact."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from eqgan.groups import SQUARE_PLANE_GROUPS, FieldType, PlaneGroup, regular
+from eqgan.nn import FieldBatchNorm2d, FieldSequential, GroupConv2d, SpectralKind, output_size
+
+Windows = Callable[[int], list[tuple[int, int, int]]]  # (window, stride, padding) of each layer, for a side
+
+
+def square_side(image_shape: tuple[int, int, int], group: PlaneGroup, what: str) -> int:
+    """The side of a square image.
+
+    Raises:
+        ValueError: if the image is not square, or the group does not live on the square lattice.
+    """
+    _, height, width = image_shape
+    if height != width:
+        raise ValueError(f"{what} expected square images, got {height}x{width}; resize them (--size)")
+    if group.lattice != "square":
+        raise ValueError(
+            f"{what} works on square pixels, which {group} does not map to themselves. "
+            f"Use one of {', '.join(SQUARE_PLANE_GROUPS)}."
+        )
+    return height
+
+
+def odd_window(side: int, window: int) -> int:
+    """The window that, padded by half of itself, leaves an odd map: one wider on an even image."""
+    return window if side % 2 else window + 1
+
+
+def sides_through(side: int, windows: Windows, group: PlaneGroup, what: str) -> list[int]:
+    """The sides of the maps behind each (window, stride, padding) that an image of this side passes.
+
+    Raises:
+        ValueError: if one of them would break the symmetry, naming the nearest image sizes that work.
+    """
+    try:
+        return _sides(side, windows, group, what)
+    except ValueError as error:
+        fitting = [s for s in range(max(1, side // 2), 2 * side + 64) if _fits(s, windows, group)]
+        nearest = sorted(sorted(fitting, key=lambda s: abs(s - side))[:4])
+        raise ValueError(
+            f"size {side}: {error} Image sizes that {what} takes: "
+            f"{', '.join(map(str, nearest))}, ... (--size)"
+        ) from None
+
+
+def _sides(side: int, windows: Windows, group: PlaneGroup, what: str) -> list[int]:
+    sides = [side]
+    for window, stride, padding in windows(side):
+        sides.append(output_size(sides[-1], window, stride, padding, group, what))
+    return sides[1:]
+
+
+def _fits(side: int, windows: Windows, group: PlaneGroup) -> bool:
+    try:
+        return bool(_sides(side, windows, group, ""))
+    except ValueError:
+        return False
+
+
+class Body(nn.Module, ABC):
+    """From images to features that the group leaves as they are.
+
+    Attributes:
+        features: how many.
+        group: the plane group under which they are invariant.
+    """
+
+    features: int
+    group: PlaneGroup
+
+    @abstractmethod
+    def stages(self) -> dict[str, nn.ModuleList]:
+        """Its parts from image to features, in order; together they hold every parameter once."""
+
+
+class ChainBody(Body):
+    """A chain of layers, ``maps``, that ends in the pool over the fiber and leaves one site."""
+
+    maps: FieldSequential
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch features"]:
+        return self.maps(x).flatten(1)
+
+    def stages(self) -> dict[str, nn.ModuleList]:
+        """Each convolution with what follows it: layer1, layer2, ..."""
+        parts: list[list[nn.Module]] = [[]]
+        for layer in self.maps:
+            if isinstance(layer, GroupConv2d) and any(isinstance(m, GroupConv2d) for m in parts[-1]):
+                parts.append([])
+            parts[-1].append(layer)
+        return {f"layer{i}": nn.ModuleList(part) for i, part in enumerate(parts, 1)}
+
+
+def conv_layer(
+    before: FieldType,
+    fields: int,
+    kernel: int,
+    side: int,
+    stride: int = 1,
+    padding: int = 0,
+    spectral: SpectralKind | None = None,
+    batch_norm: bool = True,
+    slope: float = 0.0,
+) -> list[nn.Module]:
+    """A convolution to regular fields on maps of this side, batch norm per field, and a rectifier."""
+    after = regular(before.group, fields)
+    gain = math.sqrt(2 / (1 + slope**2))
+    conv = GroupConv2d(before, after, kernel, stride, padding, spectral=spectral, input_size=side, gain=gain)
+    norm = [FieldBatchNorm2d(after)] if batch_norm else []
+    return [conv, *norm, nn.LeakyReLU(slope) if slope else nn.ReLU()]
