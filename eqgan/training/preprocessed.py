@@ -1,7 +1,7 @@
 """A classifier with what is done to its images in front of it: one network, one state."""
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from eqgan.data.preprocess import Preprocessing
 from eqgan.networks import Classifier
@@ -21,3 +21,7 @@ class PreprocessedClassifier(Classifier):
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
         return self.network(self.preprocess(x))
+
+    def stages(self) -> dict[str, nn.ModuleList]:
+        """Those of the classifier: what stands before it is fitted, not trained."""
+        return self.network.stages()

@@ -12,7 +12,7 @@ def recompute_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
     """Replaces the running means and variances by their averages over these batches.
 
     Everything but the batch norms is in eval mode meanwhile (no dropout); nothing else of the network
-    changes. Batch norms whose scale is frozen keep what they have.
+    changes. Batch norms that are frozen (``eqgan.networks.freeze``) keep what they have.
 
     Args:
         network: any module.
@@ -39,8 +39,8 @@ def recompute_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
 
 
 def _learns(norm: _BatchNorm) -> bool:
-    frozen = norm.weight is not None and not norm.weight.requires_grad
-    return norm.track_running_stats and not frozen
+    # not by requires_grad: no parameter of an averaged network has one
+    return norm.track_running_stats and not getattr(norm, "frozen", False)
 
 
 def sample_batches(loader: Iterable[tuple[Tensor, Tensor]], count: int) -> Iterable[Tensor]:
