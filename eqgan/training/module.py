@@ -5,8 +5,11 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from eqgan.data.augment import Augmentation
 from eqgan.networks import Discriminator, Generator
+from eqgan.training.augment import AdaptiveAugmentation
 from eqgan.training.ema import ema_generator
 from eqgan.training.losses import GANLoss, RelativisticAverageLoss
 from eqgan.training.penalties import Penalty, R1Penalty
@@ -18,17 +21,23 @@ class GAN(pl.LightningModule):
     One batch is one discriminator step; every ``discriminator_steps`` batches the generator steps too, and
     ``global_step`` counts those. Samples and metrics use ``ema``, the averaged generator.
 
+    If the networks are conditional, generated images have the labels of the batch's real ones.
+
     Args:
-        generator, discriminator: networks for images of one shape.
+        generator, discriminator: networks for images of one shape, and both for the same classes or none.
         loss: adversarial loss.
-        penalty: on the discriminator.
+        penalty: on the discriminator, at the images it sees.
+        augmentation: of all images that the discriminator sees, real or generated; None leaves them.
         lr_generator, lr_discriminator: Adam's rates (two time scales, arXiv:1706.08500).
         betas: of both Adams.
         discriminator_steps: discriminator steps to one generator step.
         ema_decay: of the averaged generator, per generator step.
+        auxiliary_weight: of the class loss of a discriminator with an auxiliary classifier, in both losses
+            (arXiv:1610.09585: 1, over real and generated images).
 
     Raises:
-        ValueError: if the two networks are made for images of different shapes, or a number is out of range.
+        ValueError: if the two networks are made for images of different shapes or different classes, or a
+            number is out of range.
     """
 
     def __init__(
@@ -37,11 +46,13 @@ class GAN(pl.LightningModule):
         discriminator: Discriminator,
         loss: GANLoss | None = None,
         penalty: Penalty | None = None,
+        augmentation: Augmentation | None = None,
         lr_generator: float = 5e-4,
         lr_discriminator: float = 5e-4,
         betas: tuple[float, float] = (0.5, 0.99),
         discriminator_steps: int = 1,
         ema_decay: float = 0.999,
+        auxiliary_weight: float = 1.0,
     ) -> None:
         super().__init__()
         if generator.image_shape != discriminator.image_shape:
@@ -49,8 +60,16 @@ class GAN(pl.LightningModule):
                 f"the generator draws {generator.image_shape} images, "
                 f"the discriminator sees {discriminator.image_shape}"
             )
-        if discriminator_steps < 1:
-            raise ValueError(f"expected at least 1 discriminator step, got {discriminator_steps}")
+        if generator.num_classes != discriminator.num_classes:
+            raise ValueError(
+                f"the generator draws images of {generator.num_classes} classes, the discriminator is for "
+                f"{discriminator.num_classes}: expected the same number, 0 for images without labels"
+            )
+        if discriminator_steps < 1 or auxiliary_weight < 0:
+            raise ValueError(
+                f"expected at least 1 discriminator step, got {discriminator_steps}, and an auxiliary weight "
+                f"of at least 0, got {auxiliary_weight}"
+            )
         if min(lr_generator, lr_discriminator) < 0 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(
                 "expected learning rates of at least 0 and betas in [0, 1), got "
@@ -61,6 +80,7 @@ class GAN(pl.LightningModule):
         self.ema = ema_generator(generator, ema_decay)
         self.loss = loss or RelativisticAverageLoss()
         self.penalty = penalty or R1Penalty()
+        self.augmentation, self.auxiliary_weight = augmentation, auxiliary_weight
         self.lr_generator, self.lr_discriminator, self.betas = lr_generator, lr_discriminator, betas
         self.discriminator_steps = discriminator_steps
         self.register_buffer("discriminator_step", torch.zeros((), dtype=torch.long))
@@ -72,43 +92,76 @@ class GAN(pl.LightningModule):
         return [torch.optim.Adam(n.parameters(), lr=lr, betas=self.betas, fused=True) for n, lr in rates]
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        real, _ = batch
+        real, labels = batch if self.num_classes else (batch[0], None)
         if batch_idx % self.trainer.log_every_n_steps == 0:
             self.norms_due = {"generator", "discriminator"}
         generator_optimizer, discriminator_optimizer = self.optimizers()
-        fake = self.generator(self.generator.draw_latents(len(real)))
+        fake = self.draw(self.generator.draw_latents(len(real)), labels)
 
-        real_score, fake_score = self.scores(torch.cat([real, fake.detach()])).split([len(real), len(fake)])
+        seen = self.augmented(real), self.augmented(fake.detach())
+        scores, class_loss = self.judged(torch.cat(seen), None if labels is None else labels.repeat(2))
+        real_score, fake_score = scores.split([len(real), len(fake)])
         loss = self.loss.discriminator(real_score, fake_score)
-        penalty = self.penalty_now(real)
-        self.step(discriminator_optimizer, self.discriminator, loss + penalty, counts=False)
-        self.record(d_loss=loss, score_real=real_score.mean(), score_fake=fake_score.mean())
+        penalty = self.penalty_now(*seen, labels)
+        self.step(discriminator_optimizer, self.discriminator, loss + class_loss + penalty, counts=False)
+        self.record(d_loss=loss, d_class_loss=class_loss)
+        self.record(score_real=real_score.mean(), score_fake=fake_score.mean())
+        self.observe(real_score.detach(), fake_score.detach())
 
         if int(self.discriminator_step) % self.discriminator_steps == 0:  # counted across epochs
             self.discriminator.requires_grad_(False)  # its weights need no gradient here
-            loss = self.loss.generator(self.scores(fake), self.reals_for_generator(real))
-            self.step(generator_optimizer, self.generator, loss, counts=True)
+            scores, class_loss = self.judged(self.augmented(fake), labels)
+            loss = self.loss.generator(scores, self.reals_for_generator(seen[0], labels))
+            self.step(generator_optimizer, self.generator, loss + class_loss, counts=True)
             self.discriminator.requires_grad_(True)
             self.ema.update_parameters(self.generator)
-            self.record(g_loss=loss)
+            self.record(g_loss=loss, g_class_loss=class_loss)
 
-    def scores(self, images: Tensor) -> Tensor:
-        """Scores of images, in float32 whatever the precision of the networks."""
-        return self.discriminator(images).float()
+    @property
+    def num_classes(self) -> int:
+        """0 without labels."""
+        return self.generator.num_classes
+
+    def draw(self, latents: Tensor, labels: Tensor | None) -> Tensor:
+        """Images of the generator that is trained."""
+        return self.generator(latents) if labels is None else self.generator(latents, labels)
+
+    def augmented(self, images: Tensor) -> Tensor:
+        """What the discriminator sees of these images."""
+        return images if self.augmentation is None else self.augmentation(images)
+
+    def judged(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | float]:
+        """Scores of images, in float32 whatever the precision of the networks, and the weighted loss of an
+        auxiliary classifier, 0 where there is none."""
+        if labels is None:
+            return self.discriminator(images).float(), 0.0
+        scores, logits = self.discriminator.judge(images, labels)
+        if logits is None:
+            return scores.float(), 0.0
+        return scores.float(), self.auxiliary_weight * F.cross_entropy(logits.float(), labels)
 
     @torch.no_grad()
-    def reals_for_generator(self, real: Tensor) -> Tensor | None:
+    def reals_for_generator(self, real: Tensor, labels: Tensor | None) -> Tensor | None:
         """Scores of reals where the generator's loss needs them: no gradient goes through them, so they take
         a pass of their own instead of half of the backward one."""
-        return self.scores(real) if self.loss.generator_sees_reals else None
+        return self.judged(real, labels)[0] if self.loss.generator_sees_reals else None
 
-    def penalty_now(self, real: Tensor) -> Tensor | float:
+    def observe(self, real_score: Tensor, fake_score: Tensor) -> None:
+        """Tells an adaptive augmentation how the real images were scored; of a relativistic loss, above the
+        generated ones, for its scores have no zero."""
+        if isinstance(self.augmentation, AdaptiveAugmentation):
+            self.augmentation.observe(
+                real_score, fake_score.mean() if self.loss.generator_sees_reals else 0.0
+            )
+            self.record(augment_probability=self.augmentation.probability.clone())
+
+    def penalty_now(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor | float:
         """The penalty if this discriminator step is due for one, else 0."""
         step = int(self.discriminator_step)
         self.discriminator_step += 1
         if not self.penalty.due(step):
             return 0.0
-        value = self.penalty(self.discriminator, real)
+        value = self.penalty(lambda images: self.judged(images, labels)[0], real, fake)
         self.record(penalty=value / self.penalty.every)
         return value
 
@@ -127,14 +180,16 @@ class GAN(pl.LightningModule):
         else:
             self.trainer.strategy.optimizer_step(raw, closure=lambda: None, model=self)
 
-    def record(self, **values: Tensor) -> None:
-        """Keeps numbers of this step for the callbacks, detached and on the device: no waiting for them."""
-        self.records.update({name: value.detach() for name, value in values.items()})
+    def record(self, **values: Tensor | float) -> None:
+        """Keeps numbers of this step for the callbacks, detached and on the device: no waiting for them. What
+        is no tensor is the 0 of something that this game does not have."""
+        self.records.update({n: value.detach() for n, value in values.items() if isinstance(value, Tensor)})
 
     @torch.inference_mode()
-    def sample(self, latents: Tensor) -> Tensor:
+    def sample(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """Images in [-1, 1] of the averaged generator, which no training step disturbs."""
-        return self.ema.module.eval()(latents)
+        generator = self.ema.module.eval()
+        return generator(latents) if labels is None else generator(latents, labels)
 
 
 def _gradient_norm(network: torch.nn.Module) -> Tensor:

@@ -1,10 +1,13 @@
 """The adversarial game as one bare loop: no Lightning, no callbacks, no classes. Losses are written out."""
 
 import copy
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Change = Callable[[Tensor], Tensor]
 
 
 def discriminator_loss(kind: str, real: Tensor, fake: Tensor) -> Tensor:
@@ -12,17 +15,19 @@ def discriminator_loss(kind: str, real: Tensor, fake: Tensor) -> Tensor:
         return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
     if kind == "ns":
         return F.softplus(-real).mean() + F.softplus(fake).mean()
+    if kind == "rp":
+        return F.softplus(fake - real).mean()
     return F.softplus(fake.mean() - real).mean() + F.softplus(fake - real.mean()).mean()
 
 
-def generator_loss(kind: str, discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
-    if kind == "ra":
-        return discriminator_loss("ra", discriminator(fake), discriminator(real).detach())
+def generator_loss(kind: str, discriminator: Change, real: Tensor, fake: Tensor) -> Tensor:
+    if kind in ("ra", "rp"):
+        return discriminator_loss(kind, discriminator(fake), discriminator(real).detach())
     score = discriminator(fake)
     return -score.mean() if kind == "hinge" else F.softplus(-score).mean()
 
 
-def r1(discriminator: nn.Module, real: Tensor) -> Tensor:
+def r1(discriminator: Change, real: Tensor) -> Tensor:
     """Mean squared norm of the gradient at the reals."""
     real = real.clone().requires_grad_()
     gradient = torch.autograd.grad(discriminator(real).sum(), real, create_graph=True)[0]
@@ -54,24 +59,40 @@ def train(
     betas: tuple[float, float],
     discriminator_steps: int,
     decay: float,
+    labels: list[Tensor] | None = None,
+    change: Change = lambda images: images,
+    r2: bool = False,
 ) -> tuple[nn.Module, list[dict[str, float]]]:
-    """Trains both networks in place; returns the averaged generator and what each batch gave."""
+    """Trains both networks in place; returns the averaged generator and what each batch gave.
+
+    Args:
+        labels: of each batch, given to both networks.
+        change: made to real and to generated images before the discriminator sees them.
+        r2: whether the penalty counts at generated images too.
+    """
     average = copy.deepcopy(generator)
     g_adam = torch.optim.Adam(generator.parameters(), rates[0], betas, fused=True)
     d_adam = torch.optim.Adam(discriminator.parameters(), rates[1], betas, fused=True)
     records, updates = [], 0
     for number, real in enumerate(batches):
-        fake = generator(torch.randn(len(real), latent_dim))
-        scores = discriminator(torch.cat([real, fake.detach()]))
+        given = () if labels is None else (labels[number],)
+        fake = generator(torch.randn(len(real), latent_dim), *given)
+        real, seen = change(real), change(fake.detach())
+        scores = discriminator(torch.cat([real, seen]), *(torch.cat([y, y]) for y in given))
         d_loss = discriminator_loss(loss, scores[: len(real)], scores[len(real) :])
-        due = gamma > 0 and number % every == 0
-        penalty = 0.5 * gamma * every * r1(discriminator, real) if due else 0.0
+
+        def score(images: Tensor, given: tuple[Tensor, ...] = given) -> Tensor:
+            return discriminator(images, *given)
+
+        penalty: Tensor | float = 0.0
+        if gamma > 0 and number % every == 0:
+            penalty = 0.5 * gamma * every * (r1(score, real) + (r1(score, seen) if r2 else 0.0))
         d_adam.zero_grad()
         (d_loss + penalty).backward()
         d_adam.step()
         record = {"d_loss": d_loss.item()}
         if (number + 1) % discriminator_steps == 0:
-            g_loss = generator_loss(loss, discriminator, real, fake)
+            g_loss = generator_loss(loss, score, real, change(fake))
             g_adam.zero_grad()
             g_loss.backward()
             g_adam.step()

@@ -8,13 +8,28 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
+from eqgan.data.augment import GroupAugmentation
 from eqgan.data.loader import TensorLoader
-from eqgan.groups import P4, Z2
-from eqgan.networks import ConvDiscriminator, ConvGenerator, Generator, StridedDiscriminator, VanillaGenerator
+from eqgan.groups import P4, P4M, Z2
+from eqgan.networks import (
+    ConvDiscriminator,
+    ConvGenerator,
+    Generator,
+    GroupGenerator,
+    OrbitGenerator,
+    StridedDiscriminator,
+    VanillaGenerator,
+)
+from eqgan.training.augment import AdaptiveAugmentation, DiffAugment
 from eqgan.training.ema import ema_generator
-from eqgan.training.losses import HingeLoss, NonSaturatingLoss, RelativisticAverageLoss
+from eqgan.training.losses import (
+    HingeLoss,
+    NonSaturatingLoss,
+    RelativisticAverageLoss,
+    RelativisticPairingLoss,
+)
 from eqgan.training.module import GAN
-from eqgan.training.penalties import R1Penalty
+from eqgan.training.penalties import R1Penalty, R1R2Penalty
 from tests.oracles import gan as oracle
 
 LOSSES = {"hinge": HingeLoss, "ns": NonSaturatingLoss, "ra": RelativisticAverageLoss}
@@ -29,10 +44,11 @@ def networks(seed=0, spectral="bank", group=P4):
     )
 
 
-def loader(batches=5, size=4):
+def loader(batches=5, size=4, classes=0):
     draws = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (batches * size, *SHAPE), generator=draws, dtype=torch.uint8)
-    return TensorLoader(images, None, size, seed=0)
+    labels = torch.randint(0, classes, (len(images),), generator=draws) if classes else None
+    return TensorLoader(images, labels, size, seed=0)
 
 
 class Kept(pl.Callback):
@@ -104,6 +120,121 @@ def test_equals_the_bare_loop_bit_for_bit(loss, steps, gamma, every):
     require_equal(ours.discriminator.state_dict(), discriminator.state_dict())
     require_equal(ours.ema.module.state_dict(), average.state_dict())
     assert [{k: row[k] for k in ("d_loss", "g_loss") if k in row} for row in records] == expected
+
+
+def conditional_networks(conditioning="projection"):
+    torch.manual_seed(0)
+    generator = OrbitGenerator(GroupGenerator(SHAPE, P4, 5, width=8, num_classes=3), P4)
+    return generator, ConvDiscriminator(SHAPE, P4, width=4, num_classes=3, conditioning=conditioning)
+
+
+@pytest.mark.parametrize(
+    "change", [None, GroupAugmentation(P4M), DiffAugment()], ids=lambda c: type(c).__name__
+)
+@pytest.mark.parametrize("conditional", [False, True])
+def test_labels_pairs_and_augmentation_equal_the_bare_loop_bit_for_bit(conditional, change):
+    generator, discriminator = conditional_networks() if conditional else networks()
+    ours = GAN(
+        copy.deepcopy(generator),
+        copy.deepcopy(discriminator),
+        RelativisticPairingLoss(),
+        R1R2Penalty(0.5, every=2),
+        augmentation=change,
+        lr_generator=2e-3,
+        lr_discriminator=1e-3,
+        betas=(0.5, 0.9),
+        discriminator_steps=2,
+        ema_decay=0.4,
+    )
+    data = loader(batches=6, classes=3)
+    images, labels = zip(*data)
+    torch.manual_seed(11)
+    _, records = fit(ours, data)
+
+    torch.manual_seed(11)
+    _, expected = oracle.train(
+        generator,
+        discriminator,
+        images,
+        latent_dim=6,
+        loss="rp",
+        gamma=0.5,
+        every=2,
+        rates=(2e-3, 1e-3),
+        betas=(0.5, 0.9),
+        discriminator_steps=2,
+        decay=0.4,
+        labels=labels if conditional else None,
+        change=change or (lambda x: x),
+        r2=True,
+    )
+    require_equal(ours.generator.state_dict(), generator.state_dict())
+    require_equal(ours.discriminator.state_dict(), discriminator.state_dict())
+    assert [{k: row[k] for k in ("d_loss", "g_loss") if k in row} for row in records] == expected
+
+
+def test_an_auxiliary_classifier_learns_and_teaches():
+    """Both losses get the cross-entropy of the classes, over real and generated images in D's."""
+    generator, discriminator = conditional_networks("auxiliary")
+    gan = GAN(generator, discriminator, penalty=R1Penalty(0.0), auxiliary_weight=0.5)
+    x, labels = torch.randn(4, *SHAPE), torch.tensor([2, 0, 1, 1])
+    scores, loss = gan.judged(x, labels)
+    features = discriminator.eval().features(x)
+    by_hand = -sum(discriminator.class_head(f).softmax(0)[y].log() for f, y in zip(features, labels)) / 4
+    discriminator.train()
+    torch.testing.assert_close(loss, 0.5 * by_hand, rtol=0.05, atol=0)  # a step of the power iteration apart
+    assert scores.shape == (4,)
+    _, rows = fit(gan, loader(batches=4, classes=3))
+    assert all(row["d_class_loss"] > 0 and row["g_class_loss"] > 0 for row in rows)
+    weights = [m.class_head.weight for m in (discriminator, conditional_networks("auxiliary")[1])]
+    assert not torch.equal(*weights)
+
+    unweighted = GAN(*conditional_networks("auxiliary"), penalty=R1Penalty(0.0), auxiliary_weight=0.0)
+    fit(unweighted, loader(batches=4, classes=3))
+    assert torch.equal(unweighted.discriminator.class_head.weight, weights[1]), (
+        "a weight of 0 teaches nothing"
+    )
+
+
+def course_of_probability(loss, shift):
+    """Of the scores of a discriminator that are all shifted."""
+    generator, discriminator = networks()
+    torch.nn.init.constant_(discriminator.head.bias, shift)
+    augmentation = AdaptiveAugmentation(target=0.5, interval=2, images=100)
+    torch.manual_seed(3)
+    gan = GAN(generator, discriminator, loss, R1Penalty(0.1, 1), augmentation=augmentation)
+    _, rows = fit(gan, loader(batches=6))
+    return [row["augment_probability"] for row in rows], gan.state_dict()
+
+
+def test_the_adaptive_probability_follows_the_game():
+    course, state = course_of_probability(NonSaturatingLoss(), 50.0)  # all reals above 0
+    assert course == pytest.approx([0, 0.08, 0.08, 0.16, 0.16, 0.24]), "eight images of a hundred, twice each"
+    assert course_of_probability(NonSaturatingLoss(), -50.0)[0] == [0] * 6
+    assert state["augmentation.probability"] == course[-1]
+    other = GAN(*networks(1), augmentation=AdaptiveAugmentation())
+    other.load_state_dict(state)
+    assert other.augmentation.probability == course[-1]
+
+
+def test_scores_of_a_relativistic_loss_have_no_zero():
+    """Real images count as surely real above the generated ones, wherever the scores lie."""
+    low, high = (course_of_probability(RelativisticAverageLoss(), shift)[0] for shift in (-50.0, 50.0))
+    assert low == high
+
+
+def test_without_augmentation_and_labels_a_checkpoint_is_what_it_was():
+    gan = GAN(*networks())
+    parts = {name.split(".")[0] for name in gan.state_dict()}
+    assert parts == {"generator", "discriminator", "ema", "discriminator_step"}
+
+
+def test_networks_for_other_classes():
+    generator, _ = conditional_networks()
+    with pytest.raises(ValueError, match="images of 3 classes, the discriminator is for 0"):
+        GAN(generator, networks()[1])
+    with pytest.raises(ValueError, match="auxiliary weight of at least 0, got -1"):
+        GAN(*networks(), auxiliary_weight=-1.0)
 
 
 def test_a_difference_in_the_loop_would_be_seen():
