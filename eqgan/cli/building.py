@@ -9,12 +9,9 @@ from eqgan.cli.parsing import CHOICES
 from eqgan.cli.runs import choose_folder, claim, plain_settings, precision_for, short_name
 from eqgan.data.module import ImageData
 from eqgan.metrics import FeatureExtractor, features_from_path, inception_features
-from eqgan.networks import OrbitGenerator
 from eqgan.networks.features import feature_network, feature_network_record
 from eqgan.training.folder import RunFolder
-from eqgan.training.module import GAN
-from eqgan.training.penalties import R1Penalty
-from eqgan.training.rebuild import build
+from eqgan.training.load import gan_from_settings
 from eqgan.training.run import EvaluationSettings, Run
 
 
@@ -50,17 +47,7 @@ def prepare(parser: Parser, config: jsonargparse.Namespace) -> tuple[Run, bool]:
     extractor = feature_extractor(config.evaluation.features)
     pl.seed_everything(config.seed, workers=False, verbose=False)
     set_lengths(config, len(data.train) // data.batch_size)
-    generator = build(config.generator, image_shape=data.image_shape)
-    discriminator = build(config.discriminator, image_shape=data.image_shape)
-    if config.symmetrise and discriminator.group.order > 1:
-        generator = OrbitGenerator(generator, discriminator.group)
-    gan = GAN(
-        generator,
-        discriminator,
-        build(config.loss),
-        R1Penalty(**config.penalty),
-        **config.gan,
-    )
+    gan = gan_from_settings(plain_settings(parser, config), data.image_shape)
     config.precision = precision_for(config.precision)  # as used: another machine must resume with the same
     settings = plain_settings(parser, config)
     evaluation = EvaluationSettings(**config.evaluation)

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+import torch
+
 from eqgan.cli.guard import preparing
 from eqgan.cli.options import fail
 
@@ -79,3 +81,18 @@ def whole(least: int) -> Callable[[str], int]:
         return value
 
     return number
+
+
+def device_option(parser: argparse.ArgumentParser) -> None:
+    """``--device``: the GPU where there is one, unless told otherwise."""
+    best = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", type=_device, default=best, help=f"to compute on (default {best})")
+
+
+def _device(text: str) -> torch.device:
+    try:
+        device = torch.device(text)
+        torch.zeros(1, device=device)
+        return device
+    except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
+        raise argparse.ArgumentTypeError(f"no device {text!r} here ({str(error).splitlines()[0]})") from None

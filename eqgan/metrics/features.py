@@ -1,21 +1,18 @@
 """Feature networks: any nn.Module, with what makes its scores comparable: name, hash, adapted input."""
 
-import difflib
 import hashlib
-import importlib
 import json
-import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
-from types import ModuleType
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from .imported import module_from_path
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _CHANNELS = {None: "as given", 1: "grey (RGB by ITU-R 601 luma)", 3: "RGB (grey by repetition)"}
@@ -215,66 +212,9 @@ def features_from_path(path: str) -> FeatureExtractor:
     path becomes the name.
 
     Raises:
-        ValueError: No such module, an error while importing it, no such name in it (nearest names are
-            given), a call that fails, or something that is not an `nn.Module`.
+        ValueError: as `module_from_path`.
 
     >>> features_from_path("torch.nn:Flatten").name
     'torch.nn:Flatten'
     """
-    module_name, _, attribute = path.rpartition(":" if ":" in path else ".")
-    if not module_name or not attribute:
-        raise ValueError(
-            f'feature network {path!r}: expected "package.module:factory" or "package.module.Class".'
-        )
-    here = os.getcwd()
-    added = here not in sys.path
-    if added:
-        sys.path.append(here)
-    try:
-        found = _attribute(_imported(module_name, path), attribute, path)
-        network = found if isinstance(found, nn.Module) else _called(found, path)
-    finally:
-        if added and here in sys.path:
-            sys.path.remove(here)
-    return FeatureExtractor.from_module(network, path)
-
-
-def _imported(module_name: str, path: str) -> ModuleType:
-    try:
-        return importlib.import_module(module_name)
-    except Exception as error:  # the user's module may raise anything
-        raise ValueError(
-            f"feature network {path!r}: module {module_name!r} cannot be imported "
-            f"({type(error).__name__}: {error}). Run from the folder that holds it, or install it."
-        ) from error
-
-
-def _attribute(module: ModuleType, attribute: str, path: str) -> object:
-    if hasattr(module, attribute):
-        return getattr(module, attribute)
-    names = [name for name in dir(module) if not name.startswith("_")]
-    near = difflib.get_close_matches(attribute, names) or names[:5]
-    raise ValueError(
-        f"feature network {path!r}: module {module.__name__!r} has no {attribute!r}. "
-        f"Nearest names: {', '.join(near) or 'none, the module is empty'}."
-    )
-
-
-def _called(found: object, path: str) -> nn.Module:
-    if not callable(found):
-        raise ValueError(
-            f"feature network {path!r} is of type {type(found).__name__}: expected a class or function that "
-            "returns an nn.Module."
-        )
-    try:
-        network = found()
-    except Exception as error:
-        raise ValueError(
-            f"feature network {path!r}: calling it without arguments failed "
-            f"({type(error).__name__}: {error}). Name a function that takes no arguments."
-        ) from error
-    if not isinstance(network, nn.Module):
-        raise ValueError(
-            f"feature network {path!r} returned {type(network).__name__}: expected an nn.Module."
-        )
-    return network
+    return FeatureExtractor.from_module(module_from_path(path, "feature network"), path)

@@ -1,5 +1,6 @@
 """Folders of runs made in a moment, with the files that a training writes."""
 
+import copy
 import csv
 import json
 from pathlib import Path
@@ -8,7 +9,11 @@ from typing import Any
 import torch
 import yaml
 
+from eqgan.groups import PlaneGroup
+from eqgan.training.callbacks.checkpoint import FORMAT
 from eqgan.training.callbacks.grid import save_grid
+from eqgan.training.load import gan_from_settings
+from eqgan.training.module import GAN
 
 SETTINGS = {
     "seed": 0,
@@ -29,6 +34,51 @@ def row(epoch: int, fid: float | None, share: float = 0.5) -> dict[str, Any]:
         "images_per_second": 100,
     }
     return {**clocks, "d_loss": 0.6, **(scores if fid is not None else {})}
+
+
+GAN_SETTINGS = {
+    "seed": 3,
+    "symmetrise": True,
+    "precision": "32-true",
+    "dataset": {"source": "digits", "root": None, "size": None, "batch_size": 64, "fraction": 1.0},
+    "generator": {
+        "class_path": "eqgan.networks.ConvGenerator",
+        "init_args": {"latent_dim": 8, "width": 2},
+    },
+    "discriminator": {
+        "class_path": "eqgan.networks.ConvDiscriminator",
+        "init_args": {"group": "p4", "width": 4},
+    },
+    "loss": {"class_path": "eqgan.training.losses.HingeLoss"},
+    "penalty": {"gamma": 0.1, "every": 8},
+    "gan": {"lr_generator": 1e-3, "betas": [0.5, 0.9]},
+    "evaluation": {"features": "default", "reference": "auto", "samples": 200, "every": 1, "grid": 8},
+}
+"""Of the GANs that are made here and never trained."""
+
+
+def tiny_gan(group: PlaneGroup, seed: int = 0) -> GAN:
+    """A GAN of `GAN_SETTINGS` under this group, its average a little away from its generator."""
+    torch.manual_seed(seed)
+    gan = gan_from_settings(_settings_for(group), (1, 28, 28))
+    for weight in gan.ema.module.parameters():
+        weight.data.mul_(1.1)
+    return gan
+
+
+def _settings_for(group: PlaneGroup) -> dict[str, Any]:
+    settings = copy.deepcopy(GAN_SETTINGS)
+    settings["discriminator"]["init_args"]["group"] = group.name
+    return settings
+
+
+def saved(gan: GAN, path: Path, **settings: Any) -> Path:
+    """Writes the checkpoint that a run would."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump({**_settings_for(gan.discriminator.group), **settings})
+    described = {"format": FORMAT, "config": text, "image_shape": list(gan.discriminator.image_shape)}
+    torch.save({"state_dict": gan.state_dict(), "eqgan": described, "epoch": 0}, path)
+    return path
 
 
 def made_run(

@@ -1,12 +1,16 @@
 """The invariance error: zero for an exact network, of order one for a blind one, and no trace left behind."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
-from eqgan.groups import P2, P4, P4M, PM, SQUARE_PLANE_GROUPS, Z2
-from eqgan.metrics.equivariance import invariance_error
+from eqgan.groups import P2, P4, P4M, PM, SQUARE_PLANE_GROUPS, Z2, regular, scalar
+from eqgan.metrics.equivariance import eq_r, invariance_error, orbit_errors, rotation_errors
+from eqgan.metrics.rotation import rotate_images, smooth_images
 from eqgan.networks import ConvDiscriminator, MLPDiscriminator
+from eqgan.nn import LiftingConv2d
 
 
 @pytest.fixture
@@ -95,3 +99,122 @@ def test_put_back_after_an_error_too(x):
     assert network.training
     with pytest.raises(ValueError, match="at least 2 images to measure the spread of scores, got 1"):
         invariance_error(network, x[:1], P4)
+
+
+# --- the orbit, element by element ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fine(x):
+    return x.double()
+
+
+@pytest.mark.parametrize("group", [P2, PM, P4, P4M], ids=str)
+def test_equivariant_layers_follow_every_element(group, fine):
+    torch.manual_seed(0)
+    layer = LiftingConv2d(scalar(group, 1), regular(group, 3), 3).double()
+    found = orbit_errors(layer, fine, group, layer.in_type, layer.out_type)
+    assert [e.matrix for e in found] == [tuple(map(tuple, m)) for m in group.point_group.elements.tolist()]
+    assert max(e.largest for e in found) < 1e-14
+    assert max(e.error for e in found) < 1e-14
+
+
+def test_an_element_that_breaks_it_is_told_from_one_that_does_not(fine):
+    """Top minus bottom: mirrored left to right it stays, upside down it changes sign."""
+
+    def score(x):
+        return x[:, 0, :4].sum((1, 2)) - x[:, 0, 4:].sum((1, 2))
+
+    found = {e.matrix: e for e in orbit_errors(score, fine, P4M)}
+    assert found[((-1, 0), (0, 1))].largest < 1e-14
+    flipped = found[((1, 0), (0, -1))]
+    values = score(fine)
+    spread = (values - values.mean()).square().mean().sqrt()
+    assert flipped.error == pytest.approx((2 * values.square().mean().sqrt() / spread).item(), rel=1e-12)
+    assert flipped.largest == pytest.approx(2, rel=1e-12)
+
+
+def test_the_action_on_the_output_is_part_of_the_law(fine):
+    """A map that leaves images in place is equivariant, not invariant."""
+    assert max(e.error for e in orbit_errors(torch.tanh, fine, P4, None, scalar(P4, 1))) == 0
+    assert min(e.error for e in orbit_errors(torch.tanh, fine, P4)[1:]) > 0.5
+
+
+@pytest.mark.parametrize(
+    ("network", "told"),
+    [
+        (lambda x: x.mean((1, 2, 3)) * 0 + 1, "does not depend on the image"),
+        (lambda x: x.mean((1, 2, 3)) / 0, "not finite"),
+        (lambda x: x.mean((1, 2, 3)) + torch.rand(len(x)), "draws random numbers"),
+        (lambda x: x[:, 0], "expected an output of shape"),
+        (lambda x: (x, x), "got tuple"),
+        (lambda x: x.mean((1, 2, 3))[:3], "expected an output of shape"),
+    ],
+)
+def test_outputs_of_which_nothing_can_be_said(network, told, fine):
+    with pytest.raises(ValueError, match=told):
+        orbit_errors(network, fine, P4)
+
+
+def test_images_that_the_group_does_not_map_to_themselves(fine):
+    with pytest.raises(ValueError, match="quarter turns"):
+        orbit_errors(lambda x: x.mean((1, 2, 3)), fine[..., :6], P4)
+    with pytest.raises(ValueError, match="at least 2 images"):
+        orbit_errors(lambda x: x.mean((1, 2, 3)), fine[:1], P4)
+    with pytest.raises(ValueError, match="the output has no such symmetry"):
+        orbit_errors(lambda x: x[..., :4], fine, P4, None, scalar(P4, 1))
+
+
+# --- any angle --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def smooth():
+    return smooth_images(6, (1, 28, 28), torch.Generator().manual_seed(0))
+
+
+def blur(x):
+    """A radial filter: equivariant under every rotation, but for the lattice."""
+    r = torch.arange(-4.0, 5.0).double()
+    window = torch.exp(-(r[:, None] ** 2 + r[None] ** 2) / 4)
+    return torch.nn.functional.conv2d(x, (window / window.sum())[None, None], padding=4)
+
+
+def test_a_radial_filter_is_equivariant_under_all_rotations(smooth):
+    found = rotation_errors(blur, smooth, (10.0, 45.0, 90.0), invariant=False)
+    assert max(r.error for r in found) < 2e-2
+    assert min(r.psnr for r in found) > 45
+    assert found[2].error < 1e-12
+    assert eq_r(found) == pytest.approx(-10 * math.log10(sum(10 ** (-r.psnr / 10) for r in found) / 3))
+
+
+def test_a_derivative_is_not(smooth):
+    found = rotation_errors(lambda x: x.roll(1, -1) - x, smooth, (45.0, 90.0), invariant=False)
+    assert min(r.error for r in found) > 0.3
+    assert max(r.psnr for r in found) < 25
+
+
+def test_psnr_from_its_definition(smooth):
+    """20 log10(range / root mean square over the pixels that can be compared)."""
+
+    def network(x):
+        return x.flip(-1)
+
+    (found,) = rotation_errors(network, smooth, (30.0,), invariant=False, value_range=2.0)
+    expected, mask = rotate_images(network(smooth), 30.0)
+    deviation = (network(rotate_images(smooth, 30.0)[0]) - expected)[..., mask]
+    assert found.psnr == pytest.approx(10 * math.log10(4 / deviation.square().mean().item()), rel=1e-12)
+    assert found.pixels == mask.double().mean().item()
+
+
+def test_invariance_under_rotations(smooth):
+    def energy(x):
+        return x.square().sum((1, 2, 3))
+
+    def moment(x):
+        return (x * torch.linspace(0, 1, 28)).sum((1, 2, 3))
+
+    assert max(r.error for r in rotation_errors(energy, smooth, (20.0, 45.0), invariant=True)) < 0.03
+    found = rotation_errors(moment, smooth, (20.0, 45.0), invariant=True)
+    assert min(r.error for r in found) > 0.1
+    assert eq_r(found) is None

@@ -50,7 +50,8 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
             f"{path} is damaged or no plain checkpoint ({type(error).__name__}). Nothing of it was loaded; "
             "take another checkpoint of the run, such as the best one."
         ) from error
-    if not isinstance(checkpoint, dict) or checkpoint.get("eqgan", {}).get("format") != FORMAT:
+    described = checkpoint.get("eqgan") if isinstance(checkpoint, dict) else None
+    if not isinstance(described, dict) or described.get("format") != FORMAT:
         raise ValueError(f"{path} is not a checkpoint of eqgan, format {FORMAT}")
     return checkpoint
 
