@@ -30,7 +30,7 @@ def rotate_images(
         >>> bool((turned == torch.rot90(x, 1, (2, 3))).all()), bool(mask.all())
         (True, True)
         >>> int(rotate_images(torch.rand(1, 1, 9, 9), 45.0, taps=1)[1].sum())
-        37
+        57
     """
     height, width = images.shape[-2:]
     rows, columns = _sources(height, width, degrees)
