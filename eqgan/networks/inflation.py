@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from eqgan.groups import Z2, PlaneGroup
+from eqgan.networks.classifiers import Classifier
 from eqgan.networks.resnet import GroupResNet
 from eqgan.networks.resnet_body import Stem
 
@@ -83,21 +84,24 @@ def plain_resnet(
 
 
 @torch.no_grad()
-def initialise(network: GroupResNet, weights: Mapping[str, Tensor], head: bool = True) -> None:
+def initialise(network: Classifier, weights: Mapping[str, Tensor], head: bool = True) -> None:
     """Copies weights into the network: from one over the same group as they are, from a plain one (this
     package's or torchvision's) onto the identity taps.
 
     Args:
-        network: the widths in fields must be those of the weights (``match="none"``). With ``pool="mean"`` a
-            network that was filled from a plain one is its group average.
+        network: any classifier of the layout of the weights, with as many fields as they have channels
+            (``match="none"``). With ``pool="mean"``, filled from a plain one it is its group average.
         weights: a state dict.
         head: False leaves the head as it is, for other classes.
 
     Raises:
         ValueError: for weights of another layout, naming the first difference; the network is then unchanged.
     """
-    given = {name: w for name, w in _own_names(weights).items() if head or not name.startswith("head.")}
-    wanted = {name: w for name, w in network.state_dict().items() if head or not name.startswith("head.")}
+    wanted, given = network.state_dict(), _own_names(weights)
+    if not head:
+        own_head = {id(p) for p in network.stages()["head"].parameters()}
+        kept = [name for name, p in network.named_parameters() if id(p) in own_head]
+        wanted, given = ({n: w for n, w in of.items() if n not in kept} for of in (wanted, given))
     counters = {name for name in wanted if name.endswith("num_batches_tracked")}  # absent from old files
     different = sorted((wanted.keys() - counters) ^ (given.keys() - counters))
     if different:

@@ -1,5 +1,7 @@
 """A plain residual network, inflated, is exactly its group average; weights come from where they may."""
 
+import copy
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -20,7 +22,7 @@ from eqgan.networks import (
 )
 from eqgan.nn import act
 from eqgan.testing import assert_invariant
-from tests.networks.cases import images
+from tests.networks.cases import classifier, images, train_classifier
 
 GROUPS = pytest.mark.parametrize("group", [g for g in SQUARE_PLANE_GROUPS.values() if g.order > 1], ids=str)
 SMALL = {"width": 4, "stem": "small"}
@@ -131,6 +133,21 @@ def test_what_cannot_be_inflated():
     even = ResNet18((3, 64, 64), 3, Z2, width=2, stem_window=7)  # z2 does not mind
     with pytest.raises(ValueError, match=r"size 64: .* breaks p4 symmetry.* takes: 33, 65"):
         inflate(even, P4)
+
+
+@pytest.mark.parametrize("name", ["p4cnn", "allcnn"])
+def test_any_classifier_can_be_filled_from_a_plain_one(name):
+    plain = train_classifier(classifier(name, Z2, width=4, pool="mean")).eval()
+    network = classifier(name, P4, width=4, match="none", pool="mean", seed=1).eval()
+    initialise(network, plain.state_dict())
+    x = images(plain, 2)
+    with torch.no_grad():
+        torch.testing.assert_close(network(x), group_average(plain, x, P4), rtol=1e-10, atol=1e-10)
+    other = classifier(name, P4, width=4, match="none", seed=2)
+    head = copy.deepcopy(other.stages()["head"].state_dict())
+    initialise(other, plain.state_dict(), head=False)
+    parameters = dict(other.stages()["head"].named_parameters())
+    assert all(torch.equal(head[key], value) for key, value in parameters.items())
 
 
 # --- where weights come from ------------------------------------------------------------------------------
