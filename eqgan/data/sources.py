@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from eqgan.data.cifar10 import PART, read_cifar10
 from eqgan.data.digits import rotated_digits
 from eqgan.data.folder import read_folder
 from eqgan.data.imageset import ImageSet, Source
+from eqgan.data.lensing.priors import TASKS
+from eqgan.data.lensing.source import read_lenses
 from eqgan.data.mirabest import read_mirabest
 from eqgan.data.mnist import MnistNotFoundError, load_mnist
 from eqgan.data.npz import read_npz
@@ -49,8 +52,8 @@ def open_source(source: str = "auto", root: str | None = None, size: int | None 
 
     Args:
         source: `auto` (rotmnist, or digits with a warning where MNIST is not to be had), `rotmnist`, `mnist`
-            (upright), `digits`, `cifar10` (or what there is of it), `cifar10-17k`, `mirabest`, `bccd`, a
-            folder of images, or an .npz file.
+            (upright), `digits`, `cifar10` (or what there is of it), `cifar10-17k`, `mirabest`, `bccd`, `lens`
+            and `lens3` (simulated), a folder of images, or an .npz file.
         root: where named sets are looked for; see `eqgan.data.cache.data_root`.
         size: resize every image to `size` x `size` (Lanczos, anti-aliased).
 
@@ -128,6 +131,10 @@ def _bccd(root: str | None, size: int | None) -> Source:
     return with_rotated_test(BCCD.read(root, size))
 
 
+def _lenses(task: str, root: str | None, size: int | None) -> Source:
+    return read_lenses(task, size)
+
+
 def _auto(root: str | None, size: int | None) -> Source:
     """Rotated MNIST if it can be had, else the digits that are always there. A damaged MNIST is an error."""
     try:
@@ -151,6 +158,7 @@ _NAMED: dict[str, Callable[[str | None, int | None], Source]] = {
     PART.name: PART.read,
     "mirabest": read_mirabest,
     "bccd": _bccd,
+    **{task: partial(_lenses, task) for task in TASKS},
 }
 
 
