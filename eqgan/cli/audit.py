@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from eqgan.cli.command import CommandParser, device_option, print_json, run_command, whole
+from eqgan.cli.command import CommandParser, device_option, group_option, print_json, run_command, whole
 from eqgan.data.loader import to_unit
 from eqgan.data.sources import load_images
-from eqgan.metrics.audit import ANGLES, Audit, audit, named_group
+from eqgan.metrics.audit import ANGLES, Audit, audit
 from eqgan.metrics.imported import module_from_path
 from eqgan.training.callbacks import read_checkpoint
 from eqgan.training.load import find_checkpoint, load_gan
@@ -47,7 +47,7 @@ def _parser() -> CommandParser:
         help="module:factory or module.Class of yours; or a run or checkpoint, for its discriminator or net",
     )
     add("--shape", type=_shape, help="channels,height,width of its input; else its image_shape")
-    add("--group", type=_group, help="plane group of the square lattice; else the network's own, else p4m")
+    group_option(parser, "that its layers are held to; else the network's own, else p4m")
     add("--angles", type=_angles, default=ANGLES, help="degrees (default 0,15,...,180); none: leave them out")
     add("--law", choices=("auto", "invariant", "equivariant"), default="auto", help="of its output")
     add("--fields", choices=("scalar", "regular"), default="scalar", help="what channels of output maps are")
@@ -61,7 +61,7 @@ def _parser() -> CommandParser:
         help="of the random images, and of weights that are drawn (default 0)",
     )
     add("--dtype", choices=("float64", "float32"), default="float64", help="to compute in (default float64)")
-    add("--require", type=_group, metavar="GROUP", help="exit 1 unless the law holds exactly under GROUP")
+    group_option(parser, "under which the law must hold exactly, else exit 1", "--require")
     device_option(parser)
     return parser
 
@@ -161,10 +161,3 @@ def _angles(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected degrees such as 0,5,45, got {text!r}") from None
-
-
-def _group(text: str) -> Any:
-    try:
-        return named_group(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None

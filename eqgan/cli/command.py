@@ -12,6 +12,8 @@ import torch
 
 from eqgan.cli.guard import preparing
 from eqgan.cli.options import fail
+from eqgan.groups import PlaneGroup
+from eqgan.metrics.audit import named_group
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -96,3 +98,15 @@ def _device(text: str) -> torch.device:
         return device
     except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
         raise argparse.ArgumentTypeError(f"no device {text!r} here ({str(error).splitlines()[0]})") from None
+
+
+def group_option(parser: argparse.ArgumentParser, what: str, option: str = "--group") -> None:
+    """An option whose value is a plane group of the square lattice."""
+    parser.add_argument(option, type=_group, metavar="GROUP", help=f"plane group {what}")
+
+
+def _group(text: str) -> PlaneGroup:
+    try:
+        return named_group(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

@@ -39,13 +39,18 @@ class SampleGrid(pl.Callback):
             trainer.logger.experiment.add_image("samples", grid, trainer.global_step)
 
 
-def save_grid(images: Tensor, path: Path) -> None:
-    """Writes images in [-1, 1] as one PNG, eight a row, three times enlarged when they are small."""
+def save_grid(images: Tensor, path: Path, columns: int = 8) -> None:
+    """Writes images in [-1, 1] as one PNG, so many a row, three times enlarged when they are small."""
     scale = max(1, 84 // images.shape[-1])
     images = images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
     with atomic_write(path) as temporary:
         save_image(
-            images, temporary, nrow=_columns(images), normalize=True, value_range=(-1, 1), padding=scale
+            images,
+            temporary,
+            nrow=min(columns, len(images)),
+            normalize=True,
+            value_range=(-1, 1),
+            padding=scale,
         )
 
 
