@@ -15,6 +15,10 @@ __all__ = ["expand", "gan_parser", "main", "parse_gan", "prepare", "set_lengths"
 COMMANDS = {
     "train": ("eqgan.cli.train:train_gan", "train a GAN (the same as python train_gan.py)"),
     "classify": ("eqgan.cli.classify:classify", "train a classifier; test it on upright and rotated images"),
+    "evaluate": (
+        "eqgan.cli.evaluate:evaluate",
+        "all scores of a trained GAN, or of images, against any reference",
+    ),
     "sample": ("eqgan.cli.sample:sample", "images of a trained GAN: an .npz, a folder, a grid; their orbits"),
     "audit": ("eqgan.cli.audit:audit_network", "how equivariant a network is, ours or your own"),
     "compare": ("eqgan.cli.compare:compare", "curves, sample grids and settings of several runs on one page"),

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from eqgan.cli.command import CommandParser, device_option, group_option, print_json, run_command, whole
+from eqgan.cli.command import CommandParser, as_json, device_option, group_option, run_command, whole
 from eqgan.data.loader import to_unit
 from eqgan.data.sources import load_images
 from eqgan.metrics.audit import ANGLES, Audit, audit
@@ -86,7 +86,7 @@ def _audit(options: argparse.Namespace) -> dict[str, Any]:
         seed=options.seed,
     )
     told = {"network": options.target, "shape": list(shape), **result.as_dict()}
-    print_json(told) if options.json else _show(options.target, network, result)
+    print(as_json(told)) if options.json else _show(options.target, network, result)
     if options.require is not None and not result.holds(options.require):
         raise ValueError(f"{options.target} is not exactly {result.law} under {options.require}")
     return told

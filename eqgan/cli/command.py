@@ -57,9 +57,9 @@ def run_command(
         return work(options)
 
 
-def print_json(value: Any) -> None:
+def as_json(value: Any) -> str:
     """Strict JSON: numbers that JSON does not have become null."""
-    print(json.dumps(_finite(value), indent=2, allow_nan=False))
+    return json.dumps(_finite(value), indent=2, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:

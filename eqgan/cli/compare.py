@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 import eqgan
-from eqgan.cli.command import CommandParser, print_json, run_command, whole
+from eqgan.cli.command import CommandParser, as_json, run_command, whole
 from eqgan.files import atomic_write
 from eqgan.training.comparison import (
     AXES,
@@ -85,7 +85,7 @@ def _compare(options: argparse.Namespace) -> dict[str, Any]:
     told = {"page": str(options.out), "runs": finals, "differences": differences(runs)}
     told["scored_differently"] = scored_differently(runs)
     if options.json:
-        print_json(told)
+        print(as_json(told))
     else:
         _show(runs, finals, options.out)
     return told

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 import eqgan
-from eqgan.cli.command import CommandParser, device_option, group_option, print_json, run_command, whole
+from eqgan.cli.command import CommandParser, as_json, device_option, group_option, run_command, whole
 from eqgan.data.loader import to_unit
 from eqgan.files import atomic_write
 from eqgan.groups import PlaneGroup
@@ -73,7 +73,7 @@ def _sample(options: argparse.Namespace) -> dict[str, Any]:
     }
     _write(options.out, parts, group, about)
     if options.json:
-        print_json(about)
+        print(as_json(about))
     else:
         each = "" if group is None else f", each in {group.order} orientations ({group})"
         print(f"{options.count:,} samples of {path}{each}: {options.out}")

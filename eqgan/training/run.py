@@ -7,15 +7,14 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import Tensor
 
-from eqgan.data.cache import cache_folder
 from eqgan.data.loader import to_unit
-from eqgan.metrics import FeatureExtractor, Reference, Scores, reference_statistics, score_features
+from eqgan.metrics import FeatureExtractor, Reference, Scores, score_features
 from eqgan.networks import OrbitGenerator
-from eqgan.networks.features import FeatureNetwork
 from eqgan.training.base import TrainingRun
 from eqgan.training.callbacks import Evaluation, Recorder, SampleGrid, read_checkpoint
 from eqgan.training.module import GAN
 from eqgan.training.report import summarise
+from eqgan.training.scoring import class_shares, image_reference
 
 
 @dataclass(frozen=True)
@@ -81,16 +80,7 @@ class Run(TrainingRun):
         """Statistics of the real images that samples are scored against."""
         chosen = self.evaluation.reference
         images = self.data.reference(chosen)
-        return reference_statistics(
-            images.images,
-            self.extractor,
-            data_name=images.name,
-            data_hash=images.sha256,
-            split=self.data.resolve_split(chosen),
-            count=len(images),
-            cache_dir=cache_folder() / "reference",
-            neighbours=5_000,  # the cost of neighbours is quadratic; the Fréchet distance uses all images
-        )
+        return image_reference(images, self.data.resolve_split(chosen), self.extractor)
 
     def callbacks(self, judge: Evaluation) -> list[pl.Callback]:
         count = self.evaluation.grid
@@ -105,7 +95,7 @@ class Run(TrainingRun):
         self.gan.to(trainer.strategy.root_device)  # Lightning puts it on the CPU when training ends
         features = judge.features(self.gan, stream=0)
         final = score_features(features, judge.reference)
-        shares = self._class_shares(features)
+        shares = class_shares(features, self.extractor, self.data.num_classes)
         rescored, unmoved = self._score_best(judge)
         summary = summarise(
             self.gan,
@@ -144,15 +134,3 @@ class Run(TrainingRun):
             return moved, unmoved
         finally:
             self.gan.ema.load_state_dict(kept)
-
-    def _class_shares(self, features: Tensor) -> list[float] | None:
-        """Share of each digit among the samples, where the feature network can tell digits."""
-        network = self.extractor.module
-        if (
-            not isinstance(network, FeatureNetwork)
-            or self.data.num_classes != network.classifier.out_features
-        ):
-            return None
-        device = next(network.parameters()).device
-        classes = network.heads(features.to(device))[0].argmax(1)
-        return (classes.bincount(minlength=network.classifier.out_features) / len(features)).tolist()
