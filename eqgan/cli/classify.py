@@ -18,10 +18,11 @@ from eqgan.data.augment import Augmentation
 from eqgan.data.module import ImageData
 from eqgan.data.preprocess import Preprocessing
 from eqgan.groups import SQUARE_PLANE_GROUPS
+from eqgan.memory import keep_freed_memory
 from eqgan.networks import Classifier
 from eqgan.training.classification import Classification
 from eqgan.training.classification_report import show_start, show_summary
-from eqgan.training.classification_run import ClassificationRun, Judging
+from eqgan.training.classification_run import ClassificationRun, Judging, require_labels
 from eqgan.training.folder import RunFolder
 from eqgan.training.preprocessed import PreprocessedClassifier
 from eqgan.training.rebuild import build, start_from
@@ -155,6 +156,7 @@ def prepare_classify(parser: Parser, config: jsonargparse.Namespace) -> tuple[Cl
         raise ValueError(f"--epochs: expected at least 1, got {config.epochs}")
     data = ImageData(**config.dataset, seed=config.seed)
     data.setup()
+    require_labels(data)
     if config.dataset.source == "auto":
         config.dataset.source = data.train.name  # what was really used: a resumed run must find it again
     pl.seed_everything(config.seed, workers=False, verbose=False)
@@ -208,6 +210,7 @@ def default_name(config: jsonargparse.Namespace, data: ImageData) -> str:
 
 def classify(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Trains a classifier from command-line words; the summary of the run is returned and printed."""
+    keep_freed_memory()
     with preparing():
         parser, config = parse_classify(sys.argv[2:] if argv is None else argv)
         run, resuming = prepare_classify(parser, config)

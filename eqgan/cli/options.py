@@ -184,7 +184,7 @@ def expand_words(argv: Sequence[str], choices: Choices, short: Short) -> list[st
             chosen = value if inline else words.pop(0)
             if chosen in names:
                 classes += _constructor_call(target, names[chosen])
-            elif key == target and ("." in chosen or chosen[:1].isupper()):  # a class of one's own
+            elif "." in chosen or chosen[:1].isupper():  # a class of one's own
                 rest += [target, chosen]
             else:
                 raise ValueError(_unknown_choice(key, chosen, names))

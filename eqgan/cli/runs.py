@@ -28,15 +28,17 @@ FREE_ON_RESUME = (
 def short_name(choices: Choices, option: str, spec: jsonargparse.Namespace) -> str:
     """What is typed after this option for this class; the class's own name if it has no short one.
 
-    Of several short names of one class, the one whose arguments are those of ``spec``.
+    Of several short names of one class, the one whose arguments are those of ``spec``; the width may differ,
+    and the group too where no other fits.
     """
     class_name = spec.class_path.rpartition(".")[2]
     arguments = {key: str(value) for key, value in dict(spec.get("init_args") or {}).items()}
-    for name, named in choices[option][1].items():
-        path, its_own = (named, {}) if isinstance(named, str) else named
-        same = {key: str(value) for key, value in its_own.items() if key != "group"}.items()
-        if path.rpartition(".")[2] == class_name and same <= arguments.items():
-            return name
+    for free in ({"width"}, {"width", "group"}):
+        for name, named in choices[option][1].items():
+            path, its_own = (named, {}) if isinstance(named, str) else named
+            same = {key: str(value) for key, value in its_own.items() if key not in free}
+            if path.rpartition(".")[2] == class_name and same.items() <= arguments.items():
+                return name
     return class_name
 
 

@@ -1,10 +1,12 @@
 """A folder of images as a source."""
 
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -46,6 +48,29 @@ def read_folder(folder: Path, name: str, size: int | None = None) -> Source:
         for split, images in read.items()
     }
     return Source.of(name, sets, size)
+
+
+def read_images(
+    paths: Sequence[Path], image_shape: tuple[int, int, int]
+) -> UInt8[Tensor, "n channels height width"]:
+    """Read images for a network that was trained on images of a shape, as `read_folder` reads them.
+
+    Args:
+        paths: any format, size and mode that Pillow reads.
+        image_shape: (1 or 3, side, side); images are resized to it. Grey becomes RGB by repetition, RGB
+            becomes grey by its ITU-R 601 luma.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a broken image, or one that has no 8-bit meaning.
+    """
+    channels, side, _ = image_shape
+    if missing := [path for path in paths if not path.is_file()]:
+        raise FileNotFoundError(f"{missing[0]}: no such image")
+    read = [_read(path, side) for path in paths]
+    if channels == 1:
+        read = [p if p.ndim == 2 else np.asarray(Image.fromarray(p).convert("L")) for p in read]
+    return _stack(read, grey=channels == 1)
 
 
 def _split_folders(folder: Path) -> dict[str, Path]:

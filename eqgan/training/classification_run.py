@@ -4,9 +4,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytorch_lightning as pl
+import yaml
 
 from eqgan.data.imageset import ImageSet
 from eqgan.data.loader import to_unit
+from eqgan.data.module import ImageData
 from eqgan.data.rotated import rotated
 from eqgan.training.base import TrainingRun
 from eqgan.training.callbacks import Recorder, read_checkpoint
@@ -64,11 +66,7 @@ class ClassificationRun(TrainingRun):
     def check(self) -> None:
         """Also meets images without labels, or with other classes than the network tells apart."""
         network, data = self.classification.network, self.data
-        if data.train.labels is None:
-            raise ValueError(
-                f"{data.name}: expected images with labels, got none. A folder needs one folder a class, "
-                "an .npz an array 'labels'."
-            )
+        require_labels(data)
         if (tuple(network.image_shape), network.num_classes) != (data.image_shape, data.num_classes):
             raise ValueError(
                 f"the network tells {network.num_classes} classes of {tuple(network.image_shape)} images "
@@ -80,6 +78,19 @@ class ClassificationRun(TrainingRun):
                 "Hold some out, --validation-fraction 0.1."
             )
         super().check()
+        self._require_same_length()
+
+    def _require_same_length(self) -> None:
+        """A schedule that ends with the run would have given other rates to the steps already made."""
+        schedule, kept = self.classification.schedule, self.folder.config
+        if not schedule.depends_on_length or not kept.is_file():
+            return
+        before = yaml.safe_load(kept.read_text())["epochs"]
+        if before != self.epochs:
+            raise ValueError(
+                f"--epochs {self.epochs}: the rates of {type(schedule).__name__} depend on the length of the "
+                f"run, and {self.folder.name!r} was begun with --epochs {before}. Resume it with that."
+            )
 
     def judge(self) -> Validation:
         how = self.judging
@@ -129,3 +140,13 @@ class ClassificationRun(TrainingRun):
                 f"{name}-rotated": rotated(sets[name]) for name in upright if f"{name}-rotated" not in sets
             }
         return sets
+
+
+def require_labels(data: ImageData) -> None:
+    """Raises ValueError for images without labels, or all of one class."""
+    if data.train.labels is None or data.num_classes < 2:
+        raise ValueError(
+            f"{data.name}: expected images of at least two classes, got "
+            f"{'no labels' if data.train.labels is None else 'one class'}. A folder of images needs one "
+            "folder a class, an .npz an array 'labels'."
+        )

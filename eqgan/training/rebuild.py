@@ -57,8 +57,8 @@ def rebuild(base: type[T], spec: dict[str, Any], **more: Any) -> T:
 
     Example:
         >>> spec = {"class_path": "eqgan.networks.P4CNNClassifier", "init_args": {"group": "p4m", "width": 8}}
-        >>> rebuild(Classifier, spec, image_shape=(1, 28, 28), num_classes=3).group
-        p4m
+        >>> rebuild(Classifier, spec, image_shape=(1, 28, 28), num_classes=3).group.name
+        'p4m'
     """
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(base, "object", skip=set(more), required=True)
@@ -71,6 +71,8 @@ def rebuild(base: type[T], spec: dict[str, Any], **more: Any) -> T:
 
 def load_classifier(path: str | Path, group: PlaneGroup | None = None) -> Classifier:
     """The classifier that a checkpoint of ``eqgan classify`` holds, in eval mode on the CPU.
+
+    Its ``class_names`` say what the logits stand for.
 
     The network is built from the settings in the checkpoint; of a run with averaged weights, those are taken.
 
@@ -98,6 +100,7 @@ def load_classifier(path: str | Path, group: PlaneGroup | None = None) -> Classi
         network.load_state_dict(judged_weights(checkpoint))
     except RuntimeError as error:
         raise ValueError(f"{path}: the weights do not fit the network of its settings ({error})") from error
+    network.class_names = tuple(described["class_names"])
     return network.eval()
 
 

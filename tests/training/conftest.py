@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.training.classifiers import ClassifierPlace
 from tests.training.runs import Place
 
 
@@ -43,3 +44,22 @@ def whole(shared: Place) -> str:
 def place(tmp_path: Path) -> Place:
     """An empty folder for the runs of one test."""
     return Place(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def classifiers(tmp_path_factory: pytest.TempPathFactory) -> ClassifierPlace:
+    """The folder of the runs of classifiers that are shared."""
+    return ClassifierPlace(tmp_path_factory.mktemp("classifiers"))
+
+
+@pytest.fixture(scope="session")
+def classified(classifiers: ClassifierPlace) -> str:
+    """Four epochs of a classifier without a stop."""
+    classifiers.train("--name", "whole", "--epochs", "4")
+    return "whole"
+
+
+@pytest.fixture
+def small_place(tmp_path: Path) -> ClassifierPlace:
+    """An empty folder for the classifiers of one test."""
+    return ClassifierPlace(tmp_path)

@@ -9,7 +9,7 @@ from torch import nn
 from eqgan.groups import P4
 from eqgan.networks import P4CNNClassifier, freeze
 from eqgan.training.ema import ema_generator
-from eqgan.training.statistics import recompute_statistics
+from eqgan.training.statistics import recompute_statistics, sample_batches
 
 X = torch.rand(12, 1, 22, 22, generator=torch.Generator().manual_seed(0))
 
@@ -62,3 +62,23 @@ def test_frozen_norms_keep_theirs_in_the_network_and_in_its_average():
         recompute_statistics(judged, (0.5 * X).split(4))
         moved = [not torch.equal(m.running_mean, b) for m, b in zip(norms(judged), before)]
         assert moved == [False] * 5 + [True]
+
+
+def test_against_the_definition():
+    """Mean and unbiased variance of each field in each batch, then their mean over the batches."""
+    net, batches = network(), X.split(4)
+    maps = [net.body.maps[0](x).detach().unflatten(1, (2, 4)).transpose(0, 1).flatten(1) for x in batches]
+    recompute_statistics(net, batches)
+    first = norms(net)[0]
+    torch.testing.assert_close(first.running_mean, torch.stack([m.mean(1) for m in maps]).mean(0))
+    torch.testing.assert_close(first.running_var, torch.stack([m.var(1) for m in maps]).mean(0))
+
+
+def test_a_network_without_batch_norm_sees_no_batch():
+    recompute_statistics(nn.Linear(2, 2), iter(lambda: pytest.fail("a batch was drawn"), None))
+
+
+def test_the_first_batches():
+    loader = [(torch.full((1,), i), torch.zeros(1)) for i in range(5)]
+    assert [int(x) for x in sample_batches(loader, 3)] == [0, 1, 2]
+    assert [int(x) for x in sample_batches(loader, 9)] == [0, 1, 2, 3, 4]

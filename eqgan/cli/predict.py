@@ -1,0 +1,66 @@
+"""``eqgan predict``: what a trained classifier says of images."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Column, Table
+
+from eqgan.cli.command import CommandParser, print_json, run_command, whole
+from eqgan.data.folder import read_images
+from eqgan.data.loader import to_unit
+from eqgan.groups import plane_group
+from eqgan.training.rebuild import load_classifier
+
+EXAMPLES = """\
+  eqgan predict logs/RUN/checkpoints/best-validation.ckpt photo.png
+  eqgan predict last.ckpt photos/*.jpg --top 1
+  eqgan predict last.ckpt scan.tif --json          every class with its probability
+  eqgan predict last.ckpt scan.tif --group p4      refuse a network without this symmetry"""
+
+
+def predict(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Class probabilities of images, from command-line words; what ``--json`` prints is returned."""
+    return run_command(_parser(), _predict, argv)
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser("predict", "Class probabilities of images, by a trained classifier.", EXAMPLES)
+    parser.add_argument("checkpoint", type=Path, help="of eqgan classify, such as best-validation.ckpt")
+    parser.add_argument("images", type=Path, nargs="+", help="any format, size and mode that Pillow reads")
+    parser.add_argument("--top", type=whole(1), default=3, help="classes shown for each image (default 3)")
+    parser.add_argument("--group", help="plane group that the network must have, such as p4")
+    return parser
+
+
+def _predict(options: argparse.Namespace) -> list[dict[str, Any]]:
+    group = None if options.group is None else plane_group(options.group)
+    network = load_classifier(options.checkpoint, group)
+    found = []
+    with torch.inference_mode():
+        for start in range(0, len(options.images), 100):  # a folder of photographs need not fit into memory
+            paths = options.images[start : start + 100]
+            probabilities = network(to_unit(read_images(paths, network.image_shape))).softmax(1)
+            found += [_ranked(path, p, network.class_names) for path, p in zip(paths, probabilities)]
+    if options.json:
+        print_json(found)
+    else:
+        Console().print(_table(found, min(options.top, network.num_classes)))
+    return found
+
+
+def _ranked(path: Path, probabilities: torch.Tensor, names: tuple[str, ...]) -> dict[str, Any]:
+    order = probabilities.argsort(descending=True, stable=True).tolist()
+    ranked = {names[index]: probabilities[index].item() for index in order}
+    return {"image": str(path), "class": names[order[0]], "probabilities": ranked}
+
+
+def _table(found: list[dict[str, Any]], top: int) -> Table:
+    table = Table(Column("image", overflow="fold"), "class", *["or"] * (top - 1))
+    for one in found:
+        best = list(one["probabilities"].items())[:top]
+        table.add_row(one["image"], *[f"{name}  {100 * share:.1f} %" for name, share in best])
+    return table
