@@ -16,8 +16,7 @@ from eqgan.data.sources import load_images
 from eqgan.metrics.audit import ANGLES, Audit, audit
 from eqgan.metrics.imported import module_from_path
 from eqgan.training.callbacks import read_checkpoint
-from eqgan.training.load import find_checkpoint, load_gan
-from eqgan.training.rebuild import load_classifier
+from eqgan.training.load import find_checkpoint, load_classifier, load_gan
 
 EXAMPLES = """\
   eqgan audit mypackage.models:make_network --shape 3,64,64

@@ -23,9 +23,10 @@ from eqgan.networks import Classifier
 from eqgan.training.classification import Classification
 from eqgan.training.classification_report import show_start, show_summary
 from eqgan.training.classification_run import ClassificationRun, Judging, require_labels
+from eqgan.training.finetuning import FineTuning, start_from
 from eqgan.training.folder import RunFolder
 from eqgan.training.preprocessed import PreprocessedClassifier
-from eqgan.training.rebuild import build, start_from
+from eqgan.training.rebuild import build
 from eqgan.training.report import write_summary
 from eqgan.training.schedules import Schedule
 
@@ -40,6 +41,10 @@ CHOICES: Choices = {
             "p4cnn-drop": (SEVEN, {"group": "p4", "width": 20, "pool": "mean", "dropout": 0.3}),
             "p4cnn": (SEVEN, {"group": "p4", "width": 20, "pool": "mean", "dropout": 0.0}),
             "p4mcnn": (SEVEN, {"group": "p4m", "width": 20, "pool": "mean", "dropout": 0.0}),
+            "allcnn": ("eqgan.networks.AllCNN", {"group": "p4"}),
+            "resnet18": ("eqgan.networks.ResNet18", {"group": "p4"}),
+            "resnet44": ("eqgan.networks.ResNet44", {"group": "p4m"}),
+            "wide": ("eqgan.networks.WideKernelResNet", {"group": "p4m"}),
         },
     ),
     "--optimizer": (
@@ -78,6 +83,7 @@ SHORT = {
     "--group": "--network.group",
     "--lr": "--optimizer.lr",
     "--patience": "--judging.patience",
+    "--train": "--finetune.trainable",
 }
 
 HELP = f"""\
@@ -86,6 +92,7 @@ Train a classifier that knows the symmetry of its images, and test it on upright
   eqgan classify --net p4cnn --data rotmnist           Rotated MNIST, tested on MNIST too
   eqgan classify --net p4mcnn --data photos/ --size 28 --epochs 40 --patience 10
   eqgan classify --config configs/classify/z2cnn.yaml --seed 1
+  eqgan classify --net resnet18 --data mirabest --init resnet18.pth --network.match none --train last-stage
   eqgan classify --resume rotmnist-p4cnn_p4-s0
 
 The epoch that is best on the validation images is the one that is tested, the last one if none are held out
@@ -103,6 +110,7 @@ short forms (each stands for a nested setting, given in brackets):
   --data-root DIR                        where MNIST lies; else EQGAN_DATA, else data/  [dataset.root]
   --size N, --batch-size N, --fraction F [dataset.size, dataset.batch_size, dataset.fraction]
   --validation-fraction F                share of the training images held out  [dataset.validation_fraction]
+  --train {{head,last-stage,off-identity,everything}}  what may learn  [finetune.trainable]
   --patience N                           epochs without a better one that end the run  [judging.patience]
 """
 
@@ -114,7 +122,10 @@ def classify_parser() -> Parser:
         parser, seed="of weights, data and augmentation", epochs="passes over the training images"
     )
     parser.add_argument(
-        "--init", type=Path | None, help="checkpoint of the same network whose weights to start from"
+        "--init",
+        type=Path | None,
+        help="weights to start from: a checkpoint of the same network, or a state dict; those of a plain "
+        "residual network (torchvision's too) are inflated",
     )
     parser.add_class_arguments(ImageData, "dataset", skip={"seed"})
     parser.add_subclass_arguments(
@@ -136,7 +147,8 @@ def classify_parser() -> Parser:
     parser.add_subclass_arguments(
         Preprocessing, "preprocess", skip={"image_shape"}, required=False, default=None
     )
-    skipped = {"network", "optimizer", "schedule", "augment"}
+    parser.add_class_arguments(FineTuning, "finetune")
+    skipped = {"network", "optimizer", "schedule", "augment", "finetuning"}
     parser.add_class_arguments(Classification, "fit", skip=skipped)
     parser.add_class_arguments(Judging, "judging")
     data = {"batch_size": 128, "validation_fraction": 0.1, "drop_last": False}
@@ -171,6 +183,7 @@ def prepare_classify(parser: Parser, config: jsonargparse.Namespace) -> tuple[Cl
         partial(build_optimizer, config.optimizer),
         build(config.schedule),
         build(config.augment),
+        FineTuning(**config.finetune),
         **config.fit,
     )
     config.precision = precision_for(config.precision)  # as used: another machine must resume with the same

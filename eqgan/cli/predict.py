@@ -13,10 +13,10 @@ from eqgan.cli.command import CommandParser, print_json, run_command, whole
 from eqgan.data.folder import read_images
 from eqgan.data.loader import to_unit
 from eqgan.groups import plane_group
-from eqgan.training.rebuild import load_classifier
+from eqgan.training.load import load_classifier
 
 EXAMPLES = """\
-  eqgan predict logs/RUN/checkpoints/best-validation.ckpt photo.png
+  eqgan predict logs/RUN photo.png                 the best checkpoint of a run
   eqgan predict last.ckpt photos/*.jpg --top 1
   eqgan predict last.ckpt scan.tif --json          every class with its probability
   eqgan predict last.ckpt scan.tif --group p4      refuse a network without this symmetry"""
@@ -29,7 +29,7 @@ def predict(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
 
 def _parser() -> CommandParser:
     parser = CommandParser("predict", "Class probabilities of images, by a trained classifier.", EXAMPLES)
-    parser.add_argument("checkpoint", type=Path, help="of eqgan classify, such as best-validation.ckpt")
+    parser.add_argument("checkpoint", type=Path, help="of eqgan classify, or the folder of its run")
     parser.add_argument("images", type=Path, nargs="+", help="any format, size and mode that Pillow reads")
     parser.add_argument("--top", type=whole(1), default=3, help="classes shown for each image (default 3)")
     parser.add_argument("--group", help="plane group that the network must have, such as p4")

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from eqgan.metrics.features import evaluating
 from eqgan.networks import Classifier
 from eqgan.training.ema import ema_generator
+from eqgan.training.finetuning import FineTuning
 from eqgan.training.schedules import ConstantSchedule, Schedule
 from eqgan.training.statistics import recompute_statistics
 
@@ -35,6 +36,7 @@ class Classification(pl.LightningModule):
         augment: from a batch of images to one of the same shape.
         label_smoothing: share of the target spread over all classes (arXiv:1512.00567, section 7).
         ema_decay: of an averaged copy of the network, which is then the one that is judged and kept; 0: none.
+        finetuning: which part of the network learns, and how fast.
         statistics_batches: batches of (augmented) training images that batch-norm statistics are computed
             from anew before each evaluation; 0 keeps the running ones.
         channels_last: memory format of the maps; changes the speed only.
@@ -49,6 +51,7 @@ class Classification(pl.LightningModule):
         optimizer: MakeOptimizer = adam,
         schedule: Schedule | None = None,
         augment: Callable[[Tensor], Tensor] | None = None,
+        finetuning: FineTuning | None = None,
         label_smoothing: float = 0.0,
         ema_decay: float = 0.0,
         statistics_batches: int = 50,
@@ -60,6 +63,8 @@ class Classification(pl.LightningModule):
                 "fit: expected label_smoothing and ema_decay in [0, 1) and statistics_batches of at least 0, "
                 f"got {label_smoothing}, {ema_decay} and {statistics_batches}"
             )
+        self.finetuning = finetuning or FineTuning()
+        self.finetuning.apply(network)
         self.network = network
         self.ema = ema_generator(network, ema_decay) if ema_decay else None
         self.make_optimizer, self.schedule = optimizer, schedule or ConstantSchedule()
@@ -79,7 +84,8 @@ class Classification(pl.LightningModule):
         return self.network if self.ema is None else self.ema.module
 
     def configure_optimizers(self) -> dict[str, Any]:
-        optimizer = self.make_optimizer(parameter_groups(self.network))
+        lr = self.make_optimizer([{"params": [torch.zeros(1)]}]).defaults["lr"]
+        optimizer = self.make_optimizer(self.finetuning.groups(self.network, lr))
         steps, epochs = int(self.trainer.estimated_stepping_batches), self.trainer.max_epochs
         scheduler = self.schedule.scheduler(optimizer, steps, epochs)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -123,15 +129,3 @@ class Classification(pl.LightningModule):
                 logits.append(self.judged(images).float().cpu())
                 labels.append(classes.cpu())
         return torch.cat(logits), torch.cat(labels)
-
-
-def parameter_groups(network: nn.Module) -> list[dict[str, Any]]:
-    """What is trained, in two groups: filters and matrices; the rest, on which weight decay does not act."""
-    trained = [p for p in network.parameters() if p.requires_grad]
-    if not trained:
-        raise ValueError("every parameter of the network is frozen: there is nothing to train")
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1]},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]

@@ -31,6 +31,7 @@ def summarise(
 ) -> dict[str, Any]:
     """Everything worth keeping of a run, as plain values; writes the confusion matrices beside it."""
     network, rates = module.judged, [row["images_per_second"] for row in recorder.rows]
+    cost = budget(network, images[:1])
     pictures = {}
     for name, scores in tests.items():
         pictures[name] = folder.samples / f"confusion_{name}.png"
@@ -41,7 +42,7 @@ def summarise(
         "network": type(network).__name__,
         "group": str(network.group),
         "group_order": network.group.order,
-        **vars(budget(network, images[:1])),
+        **vars(cost),
         "data": {"name": data.name, "sha256": data.sha256, "train": len(data.train)},
         "classes": list(data.class_names),
         "epochs": len(recorder.rows),
@@ -55,7 +56,7 @@ def summarise(
         "evaluation_seconds": recorder.spent_evaluating,
         "images_per_second": sorted(rates)[len(rates) // 2] if rates else None,
         "peak_memory_mebibytes": peak_memory_mebibytes(),
-        "invariance_error": _invariance_error(network, images),
+        "invariance_error": _invariance_error(network, images, cost.multiply_adds),
         "logs": str(folder.logs),
         "confusion_pictures": {name: str(path) for name, path in pictures.items()},
         "settings": settings,
@@ -63,8 +64,10 @@ def summarise(
     }
 
 
-def _invariance_error(network: Classifier, images: torch.Tensor) -> float | None:
-    """None where it says nothing: a network that gives every image the same logits."""
+def _invariance_error(network: Classifier, images: torch.Tensor, multiply_adds: int) -> float | None:
+    """From as many images as seconds allow; None where it says nothing: the same logits for every image."""
+    affordable = int(2e11 / (1 + multiply_adds * network.group.order))
+    images = images[: max(8, affordable)]
     try:
         return invariance_error(network, images, network.group)
     except ValueError:

@@ -1,4 +1,4 @@
-"""A trained GAN back from its checkpoint, to sample from, score, or go on with."""
+"""A trained GAN or classifier back from its checkpoint, to sample from, score, ask, or go on with."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,11 +7,14 @@ from typing import Any
 import torch
 import yaml
 
-from eqgan.networks import Discriminator, Generator, OrbitGenerator
+from eqgan.data.preprocess import Preprocessing
+from eqgan.groups import PlaneGroup
+from eqgan.networks import Classifier, Discriminator, Generator, OrbitGenerator, freeze
 from eqgan.training.callbacks.checkpoint import read_checkpoint
 from eqgan.training.losses import GANLoss
 from eqgan.training.module import GAN
 from eqgan.training.penalties import R1Penalty
+from eqgan.training.preprocessed import PreprocessedClassifier
 from eqgan.training.rebuild import rebuild
 
 
@@ -75,6 +78,77 @@ def open_gan(path: str | Path, device: torch.device | str = "cpu") -> tuple[GAN,
     return gan.eval().to(device), settings
 
 
+def load_classifier(path: str | Path, group: PlaneGroup | None = None) -> Classifier:
+    """The classifier that a checkpoint of ``eqgan classify`` holds, in eval mode on the CPU.
+
+    Its ``class_names`` say what the logits stand for.
+
+    The network is built from the settings in the checkpoint; of a run with averaged weights, those are taken.
+
+    Args:
+        path: a checkpoint, or the folder of a run (``logs/<run>``), whose best checkpoint is then taken.
+        group: refuse a network that is not invariant under this plane group.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged, wants to run code, is another program's or a GAN's, or holds a network
+            of another group.
+    """
+    path = find_checkpoint(path)
+    checkpoint = read_checkpoint(path)
+    described = classifier_description(checkpoint, path)
+    settings = _settings(described["config"], path)
+    network = _described_network(described, settings)
+    if str(network.group) != described["group"]:
+        raise ValueError(
+            f"{path}: its weights were trained for {described['group']}, its settings say {network.group}. "
+            "One of them was changed by hand"
+        )
+    if group is not None and network.group != group:
+        raise ValueError(f"{path} holds a {network.group} network, expected {group}")
+    try:
+        network.load_state_dict(judged_weights(checkpoint))
+    except RuntimeError as error:
+        raise ValueError(f"{path}: the weights do not fit the network of its settings ({error})") from error
+    freeze(network, "everything")
+    network.class_names = tuple(described["class_names"])
+    return network.eval()
+
+
+def _described_network(described: dict[str, Any], settings: dict[str, Any]) -> Classifier:
+    """The network of a checkpoint's description, with fresh weights under the names that it trained with."""
+    shape = tuple(described["image_shape"])
+    network = rebuild(
+        Classifier, settings["network"], image_shape=shape, num_classes=len(described["class_names"])
+    )
+    if settings.get("preprocess") is not None:
+        preprocess = rebuild(Preprocessing, settings["preprocess"], image_shape=shape)
+        network = PreprocessedClassifier(preprocess, network)
+    freeze(network, settings.get("finetune", {}).get("trainable", "everything"))
+    return network
+
+
+def classifier_description(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself: config, image_shape, class_names, group.
+
+    Raises:
+        ValueError: if it is not a classifier's.
+    """
+    described: dict[str, Any] = checkpoint["eqgan"]
+    if described.get("kind") != "classifier":
+        raise ValueError(
+            f"{path} holds a {described.get('kind', 'GAN')}, expected a classifier (eqgan classify)"
+        )
+    return described
+
+
+def judged_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The weights of the network that was judged: the averaged ones if there are any."""
+    state = checkpoint["state_dict"]
+    prefix = "ema.module." if any(name.startswith("ema.") for name in state) else "network."
+    return {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
+
+
 def _settings(text: str, path: Path) -> dict[str, Any]:
     try:
         return yaml.safe_load(text) or {}
@@ -94,5 +168,5 @@ def find_checkpoint(path: str | Path) -> Path:
     folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
     found = [*sorted(folder.glob("best-*.ckpt")), *folder.glob("last.ckpt")]
     if not found:
-        raise FileNotFoundError(f"no checkpoint in {folder}: expected best-fid.ckpt or last.ckpt")
+        raise FileNotFoundError(f"no checkpoint in {folder}: expected best-*.ckpt or last.ckpt")
     return found[0]

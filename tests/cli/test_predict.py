@@ -7,7 +7,7 @@ from PIL import Image
 
 from eqgan.cli.predict import predict
 from eqgan.data.loader import to_unit
-from eqgan.training.rebuild import load_classifier
+from eqgan.training.load import load_classifier
 from tests.training.classifiers import ClassifierPlace, squares
 
 

@@ -13,7 +13,8 @@ from eqgan.data.module import ImageData
 from eqgan.groups import P4, PlaneGroup
 from eqgan.networks import Classifier, P4CNNClassifier
 from eqgan.training.callbacks import read_checkpoint
-from eqgan.training.classification import Classification, parameter_groups
+from eqgan.training.classification import Classification
+from eqgan.training.finetuning import FineTuning
 from tests.oracles.classifying import trained_by_hand
 
 SHAPE = (1, 22, 22)
@@ -81,28 +82,21 @@ def test_statistics_leave_the_random_numbers_of_training_alone():
     assert all(norm.running_mean.abs().sum() > 0 for norm in norms)
 
 
-def test_what_decays():
-    """Filters and matrices, not the scales, shifts and biases."""
-    network = small()
-    filters, rest = parameter_groups(network)
-    assert {p.ndim for p in filters["params"]} == {3}
-    assert {p.ndim for p in rest["params"]} == {1}
-    assert rest["weight_decay"] == 0
-    assert sum(len(g["params"]) for g in (filters, rest)) == len(list(network.parameters()))
-
-
-def test_what_is_frozen_is_not_given_to_the_optimiser():
-    network = small()
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_("maps.0." in name)
-    assert sum(len(g["params"]) for g in parameter_groups(network)) == 2
-    network.requires_grad_(False)
-    with pytest.raises(ValueError, match="nothing to train"):
-        parameter_groups(network)
+def test_what_is_frozen_stays_as_it_is():
+    """Only the head is given to the optimiser; the frozen norms keep their statistics too."""
+    module = Classification(small(), finetuning=FineTuning("head"), statistics_batches=1)
+    before = {name: value.clone() for name, value in module.network.state_dict().items()}
+    groups = module.finetuning.groups(module.network, 0.1)
+    assert sum(len(group["params"]) for group in groups) == len(
+        list(module.network.body.maps[-2].parameters())
+    )
+    module.network.train()(torch.rand(4, *SHAPE))
+    module.refresh_statistics([torch.rand(4, *SHAPE)], seed=0)
+    assert all(torch.equal(before[name], value) for name, value in module.network.state_dict().items())
 
 
 class Pixels(Classifier):
-    """A classifier of one's own: arguments with types, and a forward method."""
+    """A classifier of one's own: arguments with types, a forward method, and what its stages are."""
 
     def __init__(self, image_shape: tuple[int, int, int], num_classes: int, group: PlaneGroup):
         super().__init__(image_shape, num_classes, group)
@@ -110,6 +104,9 @@ class Pixels(Classifier):
 
     def forward(self, x):
         return self.layer(x.flatten(1))
+
+    def stages(self):
+        return {"head": nn.ModuleList([self.layer])}
 
 
 def test_a_classifier_of_ones_own(small_place):
