@@ -9,10 +9,9 @@ import torch
 from rich.console import Console
 from rich.table import Column, Table
 
-from eqgan.cli.command import CommandParser, print_json, run_command, whole
+from eqgan.cli.command import CommandParser, as_json, group_option, run_command, whole
 from eqgan.data.folder import read_images
 from eqgan.data.loader import to_unit
-from eqgan.groups import plane_group
 from eqgan.training.load import load_classifier
 
 EXAMPLES = """\
@@ -32,13 +31,12 @@ def _parser() -> CommandParser:
     parser.add_argument("checkpoint", type=Path, help="of eqgan classify, or the folder of its run")
     parser.add_argument("images", type=Path, nargs="+", help="any format, size and mode that Pillow reads")
     parser.add_argument("--top", type=whole(1), default=3, help="classes shown for each image (default 3)")
-    parser.add_argument("--group", help="plane group that the network must have, such as p4")
+    group_option(parser, "that the network must have")
     return parser
 
 
 def _predict(options: argparse.Namespace) -> list[dict[str, Any]]:
-    group = None if options.group is None else plane_group(options.group)
-    network = load_classifier(options.checkpoint, group)
+    network = load_classifier(options.checkpoint, options.group)
     found = []
     with torch.inference_mode():
         for start in range(0, len(options.images), 100):  # a folder of photographs need not fit into memory
@@ -46,7 +44,7 @@ def _predict(options: argparse.Namespace) -> list[dict[str, Any]]:
             probabilities = network(to_unit(read_images(paths, network.image_shape))).softmax(1)
             found += [_ranked(path, p, network.class_names) for path, p in zip(paths, probabilities)]
     if options.json:
-        print_json(found)
+        print(as_json(found))
     else:
         Console().print(_table(found, min(options.top, network.num_classes)))
     return found

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from eqgan.networks import Classifier, GroupResNet, freeze, initialise, parameter_groups, read_weights
+from eqgan.networks import Classifier, freeze, initialise, parameter_groups, read_weights
 from eqgan.networks.freezing import Trainable
 from eqgan.training.callbacks.checkpoint import read_checkpoint
-from eqgan.training.load import classifier_description, judged_weights
+from eqgan.training.load import load_classifier
 from eqgan.training.preprocessed import PreprocessedClassifier
 
 
@@ -60,8 +60,8 @@ def start_from(network: Classifier, path: str | Path) -> None:
 
     Args:
         network: changed in place.
-        path: of a classifier's checkpoint, whose network must be the same but for image shape and classes;
-            or of a state dict. Those of a plain residual network, torchvision's too, are inflated.
+        path: of a classifier's checkpoint, or of a state dict (torchvision's too). The network must be the
+            same but for its classes; a plain one with as many channels as this has fields is inflated.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -69,38 +69,32 @@ def start_from(network: Classifier, path: str | Path) -> None:
     """
     path = Path(path)
     group, weights = _weights(path)
-    inner = network.network if isinstance(network, PreprocessedClassifier) else network
-    if isinstance(inner, GroupResNet) and group in (None, "z2", str(inner.group)):
-        head = next((w for name, w in weights.items() if name.endswith(("fc.weight", "head.weight"))), None)
-        initialise(inner, weights, head=head is not None and len(head) == inner.num_classes)
-    elif group not in (None, str(network.group)):
-        raise ValueError(f"{path} holds a {group} network, expected {network.group}")
-    else:
-        _fill(network, weights, path)
+    if group not in (None, "z2", str(network.group)):
+        raise ValueError(
+            f"{path} holds a {group} network, expected {network.group}, or a plain one to inflate"
+        )
+    inner = _without_preprocessing(network)
+    try:
+        initialise(inner, weights)
+    except ValueError:  # then for other classes, or not at all
+        try:
+            initialise(inner, weights, head=False)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
 
 
 def _weights(path: Path) -> tuple[str | None, Mapping[str, Tensor]]:
-    """The group, where it is known, and the weights."""
+    """The group, where it is known, and the weights; without what was fitted to the images of that run."""
     try:
-        checkpoint = read_checkpoint(path)
+        read_checkpoint(path)
     except ValueError as error:
         try:
             return None, read_weights(path)
         except Exception:
             raise error from None  # what the first reader said is the clearer
-    return classifier_description(checkpoint, path)["group"], judged_weights(checkpoint)
+    network = _without_preprocessing(load_classifier(path))
+    return str(network.group), network.state_dict()
 
 
-def _fill(network: Classifier, theirs: Mapping[str, Tensor], path: Path) -> None:
-    """Takes every tensor over up to the first that is of another shape; from there on none may fit."""
-    ours = network.state_dict()
-    fits = [name in theirs and theirs[name].shape == tensor.shape for name, tensor in ours.items()]
-    names = list(ours)
-    first_new = fits.index(False) if False in fits else len(fits)
-    if not any(fits) or any(fits[first_new:]) or theirs.keys() - ours.keys():
-        different = names[first_new] if first_new < len(names) else min(theirs.keys() - ours.keys())
-        raise ValueError(
-            f"{path} holds another network than {type(network).__name__} with these settings: its weights do "
-            f"not fit {different}. Use the same --net, with the same settings"
-        )
-    network.load_state_dict({**ours, **{name: theirs[name] for name in names[:first_new]}})
+def _without_preprocessing(network: Classifier) -> Classifier:
+    return network.network if isinstance(network, PreprocessedClassifier) else network

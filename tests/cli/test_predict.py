@@ -85,7 +85,7 @@ def test_checkpoints_that_cannot_be_used(place, pictures, tmp_path, complaint):
     assert "is damaged or no plain checkpoint" in complaint(predict, tmp_path / "text.ckpt", pictures[0])
     told = complaint(predict, place.best("grey"), pictures[0], "--group", "p4m")
     assert "holds a p4 network, expected p4m" in told
-    told = complaint(predict, place.best("grey"), pictures[0], "--group", "p5")
+    told = complaint(predict, place.best("grey"), pictures[0], "--group", "p5", status=2)
     assert "unknown plane group 'p5'" in told
 
 
