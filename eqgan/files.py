@@ -1,4 +1,4 @@
-"""Files that are either written whole or not at all."""
+"""Files that are either written whole or not at all, and where those that can be derived are kept."""
 
 import os
 import uuid
@@ -9,6 +9,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
+import platformdirs
+
+
+def cache_folder() -> Path:
+    """Return the cache folder: the environment variable EQGAN_CACHE, else the system's place for caches.
+
+    The folder need not exist yet. Everything in it can be derived again, so it may be deleted at any time.
+
+    >>> reference_statistics = cache_folder() / "fid"
+    """
+    return Path(os.environ.get("EQGAN_CACHE") or platformdirs.user_cache_dir("eqgan")).expanduser()
 
 
 @contextmanager

@@ -1,0 +1,310 @@
+"""``eqgan::group_conv2d``: group convolution of regular fields as one operator of torch.
+
+    torch.ops.eqgan.group_conv2d(x, weight, bias, flat_generators(group), size, padding)
+
+takes x (batch, in * order, height, width), field-major, and weight (out, in, order * size^2): for each pair
+of fields the filter at the group's identity, element by element, each a window. Stride 1. The result,
+(batch, out * order, height', width'), is contiguous.
+
+It is defined for every device and dtype, by the filter bank and an ordinary convolution; float32 on the CPU
+takes the engine where there is one. Both are the same function up to rounding, and so are their gradients, of
+any order. ``group_conv2d_packed`` is the same without gradients, for a filter that ``Engine.pack`` prepared.
+"""
+
+from functools import cache
+from math import prod
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+from eqgan.groups import POINT_GROUPS, PointGroup, intertwiner_index
+from eqgan.groups.representation import regular
+from eqgan.nn.fourier.engine import Engine, engine
+
+_FORWARD, _BACKWARD, _PACKED = (f"eqgan::group_conv2d{suffix}" for suffix in ("", "_backward", "_packed"))
+_GROUP = "int[] generators, int size, int padding"
+torch.library.define(_FORWARD, f"(Tensor x, Tensor weight, Tensor? bias, {_GROUP}) -> Tensor")
+torch.library.define(
+    _BACKWARD,
+    f"(Tensor out_gradient, Tensor x, Tensor weight, {_GROUP}, bool need_x, bool need_weight)"
+    " -> (Tensor, Tensor)",
+)
+torch.library.define(_PACKED, f"(Tensor x, Tensor packed, Tensor? bias, {_GROUP}, int fields) -> Tensor")
+
+
+@cache
+def flat_generators(group: PointGroup) -> list[int]:
+    """A group as an argument of the operators."""
+    return [entry for matrix in group.generators for row in matrix for entry in row]
+
+
+@cache
+def _group(generators: tuple[int, ...]) -> PointGroup:
+    matrices = tuple(((a, b), (c, d)) for a, b, c, d in zip(*[iter(generators)] * 4))
+    known = (group for group in POINT_GROUPS.values() if group.generators == matrices)
+    return next(known, PointGroup("unnamed", matrices))
+
+
+def _output_shape(x: Tensor, weight: Tensor, order: int, size: int, padding: int) -> list[Any]:
+    if x.ndim != 4 or weight.ndim != 3 or x.shape[1] != weight.shape[1] * order:
+        raise ValueError(
+            "expected x (batch, in * order, height, width) and weight (out, in, order * size^2), "
+            f"order {order}, got {tuple(x.shape)} and {tuple(weight.shape)}"
+        )
+    if weight.shape[2] != order * size * size:
+        raise ValueError(
+            f"expected order * size^2 = {order * size * size} weights a pair, got {weight.shape[2]}"
+        )
+    if padding < 0 or min(x.shape[2], x.shape[3]) + 2 * padding < size:
+        raise ValueError(
+            f"a window of {size} with padding {padding} does not fit {tuple(x.shape[2:])} maps; "
+            f"use maps of at least {max(1, size - 2 * padding)} sites a side or a smaller window"
+        )
+    sides = [length + 2 * padding - size + 1 for length in x.shape[2:]]
+    return [x.shape[0], weight.shape[0] * order, *sides]
+
+
+# ---- by the bank: every device and dtype -------------------------------------------------------------------
+
+
+@cache
+def _bank_index(group: PointGroup, size: int) -> Tensor:
+    table, _ = intertwiner_index(regular(group), regular(group), size)
+    return torch.tensor(table)  # (order out, order in, cells)
+
+
+def _bank(weight: Tensor, group: PointGroup, size: int) -> Tensor:
+    index = _bank_index(group, size).to(weight.device)
+    bank = weight[:, :, index].transpose(1, 2)  # (out, order, in, order, cells)
+    return bank.reshape(len(weight) * group.order, -1, size, size)
+
+
+def _forward(
+    x: Tensor, weight: Tensor, bias: Tensor | None, generators: list[int], size: int, padding: int
+) -> Tensor:
+    group = _group(tuple(generators))
+    _output_shape(x, weight, group.order, size, padding)
+    wide = None if bias is None else bias.repeat_interleave(group.order)
+    return F.conv2d(x, _bank(weight, group, size), wide, 1, padding).contiguous()
+
+
+def _backward(
+    out_gradient: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    generators: list[int],
+    size: int,
+    padding: int,
+    need_x: bool,
+    need_weight: bool,
+) -> tuple[Tensor, Tensor]:
+    group = _group(tuple(generators))
+    gradients = torch.ops.aten.convolution_backward(
+        out_gradient,
+        x,
+        _bank(weight, group, size),
+        None,
+        *([1, 1], [padding, padding], [1, 1], False, [0, 0], 1),
+        [need_x, need_weight, False],
+    )
+    x_gradient, w_gradient = x.new_empty(0), weight.new_empty(0)
+    if need_x:
+        x_gradient = gradients[0].contiguous()
+    if need_weight:
+        fields_out, fields_in = weight.shape[:2]
+        shape = (fields_out, group.order, fields_in, group.order, size * size)
+        entries = gradients[1].reshape(shape).transpose(1, 2).flatten(2)
+        index = _bank_index(group, size).flatten().to(weight.device)
+        w_gradient = torch.zeros_like(weight, memory_format=torch.contiguous_format)
+        w_gradient.index_add_(2, index, entries)
+    return x_gradient, w_gradient
+
+
+# ---- by the engine -----------------------------------------------------------------------------------------
+
+
+def _engine(group: PointGroup, *tensors: Tensor | None) -> Engine | None:
+    floats = all(tensor is None or tensor.dtype == torch.float32 for tensor in tensors)
+    return engine(group) if floats else None
+
+
+def _forward_cpu(
+    x: Tensor, weight: Tensor, bias: Tensor | None, generators: list[int], size: int, padding: int
+) -> Tensor:
+    group = _group(tuple(generators))
+    if (made := _engine(group, x, weight, bias)) is None:
+        return _forward(x, weight, bias, generators, size, padding)
+    _output_shape(x, weight, group.order, size, padding)
+    return made.forward(x.contiguous(), weight, bias, size, padding)
+
+
+def _backward_cpu(
+    out_gradient: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    generators: list[int],
+    size: int,
+    padding: int,
+    need_x: bool,
+    need_weight: bool,
+) -> tuple[Tensor, Tensor]:
+    made = _engine(_group(tuple(generators)), out_gradient, x, weight)
+    if made is None:
+        return _backward(out_gradient, x, weight, generators, size, padding, need_x, need_weight)
+    need = (need_x, need_weight)
+    return made.backward(out_gradient.contiguous(), x.contiguous(), weight, size, padding, need)
+
+
+def _packed_cpu(
+    x: Tensor,
+    packed: Tensor,
+    bias: Tensor | None,
+    generators: list[int],
+    size: int,
+    padding: int,
+    fields: int,
+) -> Tensor:
+    made = _engine(_group(tuple(generators)), x, packed, bias)
+    if made is None:
+        raise ValueError("expected float32 tensors and a packed filter of the engine; use group_conv2d")
+    return made.forward_packed(x.contiguous(), packed, bias, fields, size, padding)
+
+
+# ---- what torch asks of an operator ------------------------------------------------------------------------
+
+
+def _forward_fake(
+    x: Tensor, weight: Tensor, bias: Tensor | None, generators: list[int], size: int, padding: int
+) -> Tensor:
+    return x.new_empty(_output_shape(x, weight, _group(tuple(generators)).order, size, padding))
+
+
+def _backward_fake(
+    out_gradient: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    generators: list[int],
+    size: int,
+    padding: int,
+    need_x: bool,
+    need_weight: bool,
+) -> tuple[Tensor, Tensor]:
+    return x.new_empty(x.shape if need_x else (0,)), weight.new_empty(weight.shape if need_weight else (0,))
+
+
+def _packed_fake(
+    x: Tensor,
+    packed: Tensor,
+    bias: Tensor | None,
+    generators: list[int],
+    size: int,
+    padding: int,
+    fields: int,
+) -> Tensor:
+    height, width = (length + 2 * padding - size + 1 for length in x.shape[2:])
+    return x.new_empty(x.shape[0], fields * _group(tuple(generators)).order, height, width)
+
+
+def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, weight, _, *ctx.geometry = inputs
+    ctx.save_for_backward(x, weight)
+
+
+def _differentiate_forward(ctx: Any, out_gradient: Tensor) -> tuple[Any, ...]:
+    x, weight = ctx.saved_tensors
+    need_x, need_weight, need_bias = ctx.needs_input_grad[:3]
+    x_gradient, w_gradient = _gradients(out_gradient, x, weight, ctx.geometry, need_x, need_weight)
+    bias_gradient = out_gradient.unflatten(1, (len(weight), -1)).sum((0, 2, 3, 4)) if need_bias else None
+    return x_gradient, w_gradient, bias_gradient, None, None, None
+
+
+def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    out_gradient, x, weight, *ctx.geometry, need_x, need_weight = inputs
+    ctx.needed = need_x, need_weight
+    ctx.save_for_backward(out_gradient, x, weight)
+
+
+def _differentiate_backward(ctx: Any, for_x: Tensor, for_weight: Tensor) -> tuple[Any, ...]:
+    """The operator is bilinear: what it is of each pair, its second derivatives are of the same pairs."""
+    out_gradient, x, weight = ctx.saved_tensors
+    need_out, need_x, need_weight = ctx.needs_input_grad[:3]
+    through_x, through_weight = ctx.needed
+    parts = []
+    if need_out and through_x:
+        parts.append(torch.ops.eqgan.group_conv2d(for_x, weight, None, *ctx.geometry))
+    if need_out and through_weight:
+        parts.append(torch.ops.eqgan.group_conv2d(x, for_weight, None, *ctx.geometry))
+    of_x = of_weight = None
+    if need_x and through_weight:
+        of_x, _ = _gradients(out_gradient, x, for_weight, ctx.geometry, True, False)
+    if need_weight and through_x:
+        _, of_weight = _gradients(out_gradient, for_x, weight, ctx.geometry, False, True)
+    return sum(parts[1:], parts[0]) if parts else None, of_x, of_weight, *(None,) * 5
+
+
+def _gradients(
+    out_gradient: Tensor, x: Tensor, weight: Tensor, geometry: list[Any], need_x: bool, need_weight: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    if not (need_x or need_weight):
+        return None, None
+    x_gradient, w_gradient = torch.ops.eqgan.group_conv2d_backward(
+        out_gradient, x, weight, *geometry, need_x, need_weight
+    )
+    return x_gradient if need_x else None, w_gradient if need_weight else None
+
+
+for _name, _device, _kernel in (
+    (_FORWARD, "default", _forward),
+    (_FORWARD, "cpu", _forward_cpu),
+    (_BACKWARD, "default", _backward),
+    (_BACKWARD, "cpu", _backward_cpu),
+    (_PACKED, "cpu", _packed_cpu),
+):
+    torch.library.impl(_name, _device, _kernel)
+for _name, _kernel in ((_FORWARD, _forward_fake), (_BACKWARD, _backward_fake), (_PACKED, _packed_fake)):
+    torch.library.register_fake(_name, _kernel)
+torch.library.register_autograd(_FORWARD, _differentiate_forward, setup_context=_save_forward)
+torch.library.register_autograd(_BACKWARD, _differentiate_backward, setup_context=_save_backward)
+for _device in ("cpu", "cuda"):
+    torch.library.register_autocast(_FORWARD, _device, torch.float32)
+
+
+def _map_over(name: str) -> None:
+    """vmap: item by item. The layer does not choose this operator there; it is for whoever calls it."""
+    operator = getattr(torch.ops.eqgan, name.split("::")[1])
+
+    def mapped(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
+        items = []
+        for i in range(info.batch_size):
+            one = [
+                a.select(d, i) if isinstance(a, Tensor) and d is not None else a
+                for a, d in zip(arguments, in_dims)
+            ]
+            items.append(operator(*one))
+        if isinstance(items[0], Tensor):
+            return torch.stack(items), 0
+        return tuple(torch.stack(parts) for parts in zip(*items)), (0,) * len(items[0])
+
+    torch.library.register_vmap(name, mapped)
+
+
+for _name in (_FORWARD, _BACKWARD, _PACKED):
+    _map_over(_name)
+
+
+@register_flop_formula([torch.ops.eqgan.group_conv2d, torch.ops.eqgan.group_conv2d_packed])
+def _flops(
+    x: Any, _: Any, bias: Any, generators: Any, size: int, *rest: Any, out_shape: Any, **options: Any
+) -> int:
+    """As for the dense convolution it equals, so that a network's count does not depend on the machine."""
+    return 2 * prod(out_shape) * x[1] * size**2
+
+
+@register_flop_formula(torch.ops.eqgan.group_conv2d_backward)
+def _backward_flops(
+    out_gradient: Any, x: Any, _: Any, generators: Any, size: int, *rest: Any, **o: Any
+) -> int:
+    return 2 * prod(out_gradient) * x[1] * size**2 * sum(rest[1:3])

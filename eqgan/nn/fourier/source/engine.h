@@ -1,0 +1,46 @@
+// What the group convolution engine computes, and what its caller hands over: raw float pointers, no library.
+//
+// One pass does both directions. It takes co-rotated neighbourhoods of one tensor, `patched`, transforms them
+// over the group (features), and then
+//   out    = inverse transform of features x filter blocks     (forward, or the gradient of the input), and/or
+//   filter_gradient = features x transform of `plain`          (the gradient of the filter),
+// block of positions by block of positions, each in cache from the gather to the last store.
+// docs/fast_group_convolution.md derives it.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+typedef int64_t index_t;
+
+struct Task {
+  const float *patched;      // (batch, in, ORDER, height, width)
+  const float *filter;       // packed blocks, with out
+  const float *bias;         // (other), or null
+  float *out;                // (batch, other, ORDER, out_height, out_width), or null
+  const float *plain;        // the shape of out, or null
+  float *filter_gradient;    // packed gradients, one for each slice, zeroed; with plain
+  const int32_t *shift;      // (ORDER, cells, 2): row and column of the cell to which t moves each cell
+  index_t batch, in, other, height, width, out_height, out_width;
+  index_t padding;           // may be negative: crops
+  index_t side, cells;       // of the window
+  index_t rows;              // output rows in a block
+  index_t slices;            // parts of the work, for threads
+};
+
+struct Filter {
+  float *weight;             // base filter or its gradient, entries of a pair of fields contiguous
+  float *packed;             // blocks, or one packed gradient
+  const int32_t *entry;      // (ORDER, cells): where w'_z[u] stands among the entries of a pair
+  index_t in, other;         // fields of the patched and of the other side
+  index_t in_stride, other_stride;
+  index_t cells;
+};
+
+struct Kernel {              // one for each instruction set
+  index_t (*packed_size)(index_t in, index_t other, index_t cells);
+  index_t (*gradient_size)(index_t in, index_t other, index_t cells);
+  void (*pack)(const Filter *);
+  void (*unpack)(const Filter *);
+  index_t (*scratch_size)(const Task *);  // floats that a slice works in
+  void (*slice)(const Task *, index_t number, float *scratch);
+};

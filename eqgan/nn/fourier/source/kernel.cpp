@@ -1,0 +1,519 @@
+// The group convolution for one instruction set: compiled once for each, with -DKERNEL=kernel_avx512 and so on.
+//
+// group.h is generated from the group's algebra: ORDER, its irreps, and straight-line code for the transforms.
+// Everything is in an unnamed namespace and no library is used, so that no function compiled for a newer
+// machine can take the place of one for an older.
+#include "engine.h"
+
+#if defined(__AVX512F__)
+#define LANES 16
+#elif defined(__AVX__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define REGISTERS 32
+#else
+#define REGISTERS 16
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+
+namespace {
+
+#include "group.h"
+
+// ---- vectors -------------------------------------------------------------------------------------------
+
+template <int N> struct Vector;
+template <> struct Vector<4> {
+  typedef float type __attribute__((vector_size(16)));
+  typedef float loose __attribute__((vector_size(16), aligned(4), may_alias));
+};
+template <> struct Vector<8> {
+  typedef float type __attribute__((vector_size(32)));
+  typedef float loose __attribute__((vector_size(32), aligned(4), may_alias));
+};
+template <> struct Vector<16> {
+  typedef float type __attribute__((vector_size(64)));
+  typedef float loose __attribute__((vector_size(64), aligned(4), may_alias));
+};
+
+#define VEC typename Vector<N>::type
+template <int N> INLINE VEC load(const float *p) { return *(const typename Vector<N>::loose *)p; }
+template <int N> INLINE void store(float *p, VEC v) { *(typename Vector<N>::loose *)p = v; }
+
+const int TILE = REGISTERS == 32 ? 8 : 4;        // filter columns of a product tile, and of the packed layout
+const int WIDE = 3;                              // its vectors of positions
+const int HALF = LANES > 4 ? LANES / 2 : LANES;  // enough for the end of most rows
+const int FEATURES_IN_CACHE = 96 * 1024;         // floats; more are made chunk by chunk of fields
+
+INLINE index_t ceil_div(index_t a, index_t b) { return (a + b - 1) / b; }
+INLINE index_t round_up(index_t a, index_t b) { return ceil_div(a, b) * b; }
+INLINE index_t min_of(index_t a, index_t b) { return a < b ? a : b; }
+INLINE index_t max_of(index_t a, index_t b) { return a > b ? a : b; }
+
+// Rows of at least `length` floats, with room to spill a vector, an odd number of cache lines apart.
+INLINE index_t row_stride(index_t length) { return 16 * (ceil_div(length + LANES, 16) | 1); }
+
+// ---- packed filters ------------------------------------------------------------------------------------
+// Blocks, irrep by irrep: [tile of columns][row][TILE]; row (field in, cell, l), column (field other, j).
+// Gradients: [row][columns rounded up to 4].
+
+INLINE index_t block_floats(int irrep, index_t in, index_t other, index_t cells) {
+  return in * cells * IRREP_DIM[irrep] * round_up(other * IRREP_DIM[irrep], TILE);
+}
+
+INLINE index_t gradient_floats(int irrep, index_t in, index_t other, index_t cells) {
+  return in * cells * IRREP_DIM[irrep] * round_up(other * IRREP_DIM[irrep], 4);
+}
+
+index_t packed_size(index_t in, index_t other, index_t cells) {
+  index_t sum = 0;
+  for (int irrep = 0; irrep < IRREPS; irrep++) sum += block_floats(irrep, in, other, cells);
+  return sum;
+}
+
+index_t gradient_size(index_t in, index_t other, index_t cells) {
+  index_t sum = 0;
+  for (int irrep = 0; irrep < IRREPS; irrep++) sum += gradient_floats(irrep, in, other, cells);
+  return sum;
+}
+
+const int GROUP = 8;  // other fields transformed at once, in the lanes of a vector
+typedef Vector<GROUP>::type Lane;
+
+INLINE void pack_cell(const Filter &f, index_t in, index_t first, index_t count, index_t cell) {
+  Lane w[ORDER] = {}, block[ENTRIES];
+  for (int u = 0; u < ORDER; u++) {
+    const float *source = f.weight + in * f.in_stride + f.entry[u * f.cells + cell];
+    for (index_t n = 0; n < count; n++) w[u][n] = source[(first + n) * f.other_stride];
+  }
+  filter_blocks(w, block);
+  float *packed = f.packed;
+  int entry = 0;
+  for (int irrep = 0; irrep < IRREPS; irrep++) {
+    const int d = IRREP_DIM[irrep];
+    const index_t rows = f.in * f.cells * d;
+    for (int l = 0; l < d; l++)
+      for (int j = 0; j < d; j++, entry++)
+        for (index_t n = 0; n < count; n++) {
+          const index_t column = (first + n) * d + j, row = (in * f.cells + cell) * d + l;
+          packed[(column / TILE * rows + row) * TILE + column % TILE] = block[entry][n];
+        }
+    packed += block_floats(irrep, f.in, f.other, f.cells);
+  }
+}
+
+// The columns that fill up the last tile are zero: it is multiplied whole only where it is full, but read.
+void clear_last_tiles(const Filter &f) {
+  float *packed = f.packed;
+  for (int irrep = 0; irrep < IRREPS; irrep++) {
+    const index_t rows = f.in * f.cells * IRREP_DIM[irrep];
+    const index_t floats = block_floats(irrep, f.in, f.other, f.cells);
+    if (f.other * IRREP_DIM[irrep] % TILE)
+      for (index_t i = floats - rows * TILE; i < floats; i++) packed[i] = 0;
+    packed += floats;
+  }
+}
+
+void pack(const Filter *f) {
+  clear_last_tiles(*f);
+  for (index_t first = 0; first < f->other; first += GROUP)
+    for (index_t in = 0; in < f->in; in++)
+      for (index_t cell = 0; cell < f->cells; cell++)
+        pack_cell(*f, in, first, min_of(GROUP, f->other - first), cell);
+}
+
+INLINE void unpack_cell(const Filter &f, index_t in, index_t first, index_t count, index_t cell) {
+  Lane w[ORDER], block[ENTRIES] = {};
+  const float *packed = f.packed;
+  int entry = 0;
+  for (int irrep = 0; irrep < IRREPS; irrep++) {
+    const int d = IRREP_DIM[irrep];
+    const index_t columns = round_up(f.other * d, 4);
+    for (int l = 0; l < d; l++)
+      for (int j = 0; j < d; j++, entry++) {
+        const float *row = packed + ((in * f.cells + cell) * d + l) * columns;
+        for (index_t n = 0; n < count; n++) block[entry][n] = row[(first + n) * d + j];
+      }
+    packed += gradient_floats(irrep, f.in, f.other, f.cells);
+  }
+  filter_adjoint(block, w);
+  for (int u = 0; u < ORDER; u++) {
+    float *target = f.weight + in * f.in_stride + f.entry[u * f.cells + cell];
+    for (index_t n = 0; n < count; n++) target[(first + n) * f.other_stride] = w[u][n];
+  }
+}
+
+void unpack(const Filter *f) {
+  for (index_t first = 0; first < f->other; first += GROUP)
+    for (index_t in = 0; in < f->in; in++)
+      for (index_t cell = 0; cell < f->cells; cell++)
+        unpack_cell(*f, in, first, min_of(GROUP, f->other - first), cell);
+}
+
+// ---- a slice and its scratch ---------------------------------------------------------------------------
+
+struct Plan {
+  const Task &t;
+  index_t positions, stride;              // of a block; floats from one row of positions to the next
+  index_t fields;                         // in a chunk of features
+  index_t staged_width, staged_plane;     // padded input rows of a block
+  index_t products, plain, transposed, features, staged, total;  // offsets in the scratch
+
+  explicit Plan(const Task &task) : t(task) {
+    positions = t.rows * t.out_width;
+    stride = row_stride(positions);
+    const index_t floats_a_field = ORDER * t.cells * stride;
+    const index_t chunks = ceil_div(t.in * floats_a_field, FEATURES_IN_CACHE);
+    fields = ceil_div(t.in, min_of(chunks, t.in));
+    staged_width = t.out_width + t.side - 1;
+    const index_t images = min_of(t.batch, (t.rows + t.out_height - 2) / t.out_height + 1);
+    staged_plane = row_stride((t.rows + images * (t.side - 1)) * staged_width);
+    products = 0;
+    plain = products + (t.out ? t.other * ORDER * stride : 0);
+    transposed = plain + (t.plain ? (t.other * ORDER + 4 * BLOCKS) * stride : 0);
+    features = transposed + (t.plain ? (t.other * ORDER + 4 * BLOCKS) * round_up(positions, 4) : 0);
+    features = round_up(features, 16);
+    staged = features + fields * floats_a_field;
+    total = staged + fields * ORDER * staged_plane + 2 * LANES;
+  }
+};
+
+index_t scratch_size(const Task *task) { return Plan(*task).total; }
+
+// The rows of a block, image by image: rows first .. first + rows, at position `at` of the block, whose padded
+// input starts at row `stage_row` of the stage.
+struct Segments {
+  const Task &t;
+  const index_t start, end;
+  index_t row, number, image, first, rows, at, stage_row;
+
+  Segments(const Task &task, index_t from, index_t to) : t(task), start(from), end(to), row(from), number(0) {}
+
+  bool next() {
+    if (row >= end) return false;
+    image = row / t.out_height;
+    first = row % t.out_height;
+    rows = min_of(t.out_height - first, end - row);
+    at = (row - start) * t.out_width;
+    stage_row = row - start + number++ * (t.side - 1);
+    row += rows;
+    return true;
+  }
+};
+
+INLINE void copy_floats(const float *from, float *to, index_t count) {
+  index_t i = 0;
+  for (; i + LANES <= count; i += LANES) store<LANES>(to + i, load<LANES>(from + i));
+  if (LANES > 8 && i + 8 <= count) store<8>(to + i, load<8>(from + i)), i += 8;
+  if (LANES > 4 && i + 4 <= count) store<4>(to + i, load<4>(from + i)), i += 4;
+  for (; i < count; i++) to[i] = from[i];
+}
+
+INLINE void clear(float *p, index_t count) {
+  for (index_t i = 0; i < count; i++) p[i] = 0;
+}
+
+// Padded input rows of some fields. The columns left and right stay zero from the start of the slice.
+void stage(const Plan &p, index_t row, index_t end, index_t field, index_t fields, float *staged) {
+  const Task &t = p.t;
+  const index_t left = max_of(t.padding, 0), skip = max_of(-t.padding, 0);
+  const index_t count = min_of(p.staged_width - left, t.width - skip);
+  for (Segments s(t, row, end); s.next();) {
+    const float *image = t.patched + (s.image * t.in + field) * ORDER * t.height * t.width;
+    for (index_t plane = 0; plane < fields * ORDER; plane++)
+      for (index_t r = 0; r < s.rows + t.side - 1; r++) {
+        const index_t y = s.first + r - t.padding;
+        float *to = staged + plane * p.staged_plane + (s.stage_row + r) * p.staged_width + left;
+        if (y < 0 || y >= t.height)
+          clear(to, count);
+        else
+          copy_floats(image + (plane * t.height + y) * t.width + skip, to, count);
+      }
+  }
+}
+
+template <int N> INLINE void analyse(const float *const *from, float *const *to, index_t a, index_t b) {
+  VEC x[ORDER], y[ORDER];
+  UNROLL for (int i = 0; i < ORDER; i++) x[i] = load<N>(from[i] + a);
+  analysis(x, y);
+  UNROLL for (int i = 0; i < ORDER; i++) store<N>(to[i] + b, y[i]);
+}
+
+// Features of one field and cell. A row's last vector spills over the next row, which is written after it.
+INLINE void feature_rows(const Plan &p, index_t row, index_t end, const float *const *from, float *const *to) {
+  const Task &t = p.t;
+  for (Segments s(t, row, end); s.next();) {
+    for (index_t r = 0; r < s.rows; r++) {
+      const index_t a = (s.stage_row + r) * p.staged_width, b = s.at + r * t.out_width;
+      index_t x = 0;
+      for (; x + LANES <= t.out_width; x += LANES) analyse<LANES>(from, to, a + x, b + x);
+      if (x + HALF < t.out_width)
+        analyse<LANES>(from, to, a + x, b + x);
+      else if (x < t.out_width)
+        analyse<HALF>(from, to, a + x, b + x);
+    }
+  }
+}
+
+void make_features(const Plan &p, index_t row, index_t end, index_t fields, const float *staged, float *features) {
+  const Task &t = p.t;
+  for (index_t field = 0; field < fields; field++)
+    for (index_t cell = 0; cell < t.cells; cell++) {
+      const float *from[ORDER];
+      float *to[ORDER];
+      for (int g = 0; g < ORDER; g++) {
+        const int32_t *shift = t.shift + 2 * (g * t.cells + cell);
+        from[g] = staged + (field * ORDER + g) * p.staged_plane + shift[0] * p.staged_width + shift[1];
+      }
+      for (int block = 0; block < BLOCKS; block++)
+        for (int l = 0; l < BLOCK_DIM[block]; l++) {
+          const index_t number = fields * t.cells * BLOCK_FIRST[block] + (field * t.cells + cell) * BLOCK_DIM[block];
+          to[BLOCK_FIRST[block] + l] = features + (number + l) * p.stride;
+        }
+      feature_rows(p, row, end, from, to);
+    }
+}
+
+// ---- products: features x blocks -----------------------------------------------------------------------
+
+// c[n][x] (+)= sum_k f[k][x] w[k][n], for COLUMNS values of n and VECTORS vectors of x.
+template <int COLUMNS, int VECTORS>
+INLINE void product_tile(const float *f, index_t stride, const float *w, index_t rows, float *c, bool add) {
+  typedef Vector<LANES>::type V;
+  V sum[COLUMNS][VECTORS];
+  UNROLL for (int n = 0; n < COLUMNS; n++)
+    UNROLL for (int v = 0; v < VECTORS; v++)
+      sum[n][v] = add ? load<LANES>(c + n * stride + v * LANES) : V{};
+  for (index_t k = 0; k < rows; k++, f += stride, w += TILE) {
+    V x[VECTORS];
+    UNROLL for (int v = 0; v < VECTORS; v++) x[v] = load<LANES>(f + v * LANES);
+    UNROLL for (int n = 0; n < COLUMNS; n++)
+      UNROLL for (int v = 0; v < VECTORS; v++) sum[n][v] += x[v] * w[n];
+  }
+  UNROLL for (int n = 0; n < COLUMNS; n++)
+    UNROLL for (int v = 0; v < VECTORS; v++) store<LANES>(c + n * stride + v * LANES, sum[n][v]);
+}
+
+typedef void (*ProductTile)(const float *, index_t, const float *, index_t, float *, bool);
+
+template <int COLUMNS, int VECTORS>
+void product(const float *f, index_t stride, const float *w, index_t rows, float *c, bool add) {
+  product_tile<COLUMNS, VECTORS>(f, stride, w, rows, c, add);
+}
+
+#define PRODUCTS(n) {product<n, 1>, product<n, 2>, product<n, 3>}
+const ProductTile PRODUCT[TILE][WIDE] = {PRODUCTS(1), PRODUCTS(2), PRODUCTS(3), PRODUCTS(4),
+#if REGISTERS == 32
+                                         PRODUCTS(5), PRODUCTS(6), PRODUCTS(7), PRODUCTS(8)
+#endif
+};
+
+// Two of two rather than three and one.
+INLINE index_t next_width(index_t vectors) { return vectors >= WIDE && vectors != WIDE + 1 ? WIDE : min_of(vectors, 2); }
+
+void multiply(const Plan &p, index_t positions, index_t field, index_t fields, const float *features, float *products) {
+  const Task &t = p.t;
+  const float *filter = t.filter;
+  for (int block = 0, irrep = 0; block < BLOCKS; block++) {
+    for (; irrep < BLOCK_IRREP[block]; irrep++) filter += block_floats(irrep, t.in, t.other, t.cells);
+    const index_t d = BLOCK_DIM[block], columns = t.other * d, rows = fields * t.cells * d;
+    const float *f = features + fields * t.cells * BLOCK_FIRST[block] * p.stride;
+    float *c = products + t.other * BLOCK_FIRST[block] * p.stride;
+    index_t vectors = ceil_div(positions, LANES), width;
+    for (index_t x = 0; vectors; x += width * LANES, vectors -= width) {
+      width = next_width(vectors);
+      for (index_t n = 0; n < columns; n += TILE) {
+        const float *w = filter + (n * t.in + field * TILE) * t.cells * d;
+        const index_t count = min_of(TILE, columns - n);
+        PRODUCT[count - 1][width - 1](f + x, p.stride, w, rows, c + n * p.stride + x, field > 0);
+      }
+    }
+  }
+}
+
+// ---- inverse transform of the products, and the transform of `plain` --------------------------------------
+
+template <int N> INLINE void synthesise(const float *const *from, index_t a, float bias, VEC *y) {
+  VEC x[ORDER];
+  UNROLL for (int i = 0; i < ORDER; i++) x[i] = load<N>(from[i] + a);
+  synthesis(x, y);
+  UNROLL for (int i = 0; i < ORDER; i++) y[i] += bias;
+}
+
+void combine(const Plan &p, index_t row, index_t end, const float *products) {
+  const Task &t = p.t;
+  const index_t plane = t.out_height * t.out_width;
+  for (Segments s(t, row, end); s.next();) {
+    for (index_t field = 0; field < t.other; field++) {
+      const float *from[ORDER];
+      for (int block = 0; block < BLOCKS; block++)
+        for (int j = 0; j < BLOCK_DIM[block]; j++)
+          from[BLOCK_FIRST[block] + j] =
+              products + (t.other * BLOCK_FIRST[block] + field * BLOCK_DIM[block] + j) * p.stride + s.at;
+      float *to = t.out + (s.image * t.other + field) * ORDER * plane + s.first * t.out_width;
+      const float bias = t.bias ? t.bias[field] : 0;
+      const index_t count = s.rows * t.out_width;
+      Vector<LANES>::type y[ORDER];
+      index_t x = 0;
+      for (; x + LANES <= count; x += LANES) {
+        synthesise<LANES>(from, x, bias, y);
+        UNROLL for (int g = 0; g < ORDER; g++) store<LANES>(to + g * plane + x, y[g]);
+      }
+      if (x < count) {
+        synthesise<LANES>(from, x, bias, y);
+        for (int g = 0; g < ORDER; g++)
+          for (index_t i = 0; i < count - x; i++) to[g * plane + x + i] = y[g][i];
+      }
+    }
+  }
+}
+
+void analyse_plain(const Plan &p, index_t row, index_t end, float *plain) {
+  const Task &t = p.t;
+  const index_t plane = t.out_height * t.out_width;
+  for (Segments s(t, row, end); s.next();) {
+    for (index_t field = 0; field < t.other; field++) {
+      const float *from[ORDER];
+      float *to[ORDER];
+      const float *image = t.plain + (s.image * t.other + field) * ORDER * plane + s.first * t.out_width;
+      for (int g = 0; g < ORDER; g++) from[g] = image + g * plane;
+      for (int block = 0; block < BLOCKS; block++)
+        for (int j = 0; j < BLOCK_DIM[block]; j++)
+          to[BLOCK_FIRST[block] + j] =
+              plain + (t.other * BLOCK_FIRST[block] + 4 * block + field * BLOCK_DIM[block] + j) * p.stride + s.at;
+      const index_t count = s.rows * t.out_width;
+      index_t x = 0;
+      for (; x + LANES <= count; x += LANES) analyse<LANES>(from, to, x, x);
+      if (x < count) {  // not a float beyond the tensor is read
+        float last[ORDER][LANES] = {};
+        for (int g = 0; g < ORDER; g++) {
+          for (index_t i = 0; i < count - x; i++) last[g][i] = from[g][x + i];
+          from[g] = last[g];
+        }
+        analyse<LANES>(from, to, 0, x);
+      }
+    }
+  }
+}
+
+// from[n][x] to to[x][n]; both sides have room up to multiples of four.
+INLINE void transpose(const float *from, index_t stride, float *to, index_t columns, index_t positions) {
+  typedef Vector<4>::type V;
+  for (index_t x = 0; x < positions; x += 4)
+    for (index_t n = 0; n < columns; n += 4) {
+      V r[4];
+      UNROLL for (int i = 0; i < 4; i++) r[i] = load<4>(from + (n + i) * stride + x);
+      UNROLL for (int i = 0; i < 4; i++)
+        store<4>(to + (x + i) * columns + n, V{r[0][i], r[1][i], r[2][i], r[3][i]});
+    }
+}
+
+void transpose_plain(const Plan &p, index_t positions, const float *plain, float *transposed) {
+  const index_t other = p.t.other, length = round_up(p.positions, 4);
+  for (int block = 0; block < BLOCKS; block++) {
+    const index_t first = other * BLOCK_FIRST[block] + 4 * block;
+    transpose(plain + first * p.stride, p.stride, transposed + first * length,
+              round_up(other * BLOCK_DIM[block], 4), positions);
+  }
+}
+
+// ---- the gradient of the filter: features x transposed plain -------------------------------------------
+
+// c[k][n] += sum_x f[k][x] z[x][n], for ROWS values of k and VECTORS vectors of n.
+template <int N, int ROWS, int VECTORS>
+INLINE void outer_tile(const float *f, index_t stride, const float *z, index_t columns, index_t positions, float *c) {
+  VEC sum[ROWS][VECTORS];
+  UNROLL for (int k = 0; k < ROWS; k++)
+    UNROLL for (int v = 0; v < VECTORS; v++) sum[k][v] = load<N>(c + k * columns + v * N);
+  for (index_t x = 0; x < positions; x++, z += columns) {
+    VEC y[VECTORS];
+    UNROLL for (int v = 0; v < VECTORS; v++) y[v] = load<N>(z + v * N);
+    UNROLL for (int k = 0; k < ROWS; k++)
+      UNROLL for (int v = 0; v < VECTORS; v++) sum[k][v] += y[v] * f[k * stride + x];
+  }
+  UNROLL for (int k = 0; k < ROWS; k++)
+    UNROLL for (int v = 0; v < VECTORS; v++) store<N>(c + k * columns + v * N, sum[k][v]);
+}
+
+template <int N, int ROWS, int VECTORS>
+INLINE index_t outer_rows(const float *f, index_t stride, const float *z, index_t columns, index_t positions,
+                          float *c, index_t first, index_t rows) {
+  for (; first + ROWS <= rows; first += ROWS)
+    outer_tile<N, ROWS, VECTORS>(f + first * stride, stride, z, columns, positions, c + first * columns);
+  return first;
+}
+
+// The columns n .. n + N VECTORS, all rows.
+template <int N, int ROWS, int VECTORS>
+void outer(const float *f, index_t stride, const float *z, index_t columns, index_t positions, float *c,
+           index_t rows) {
+  index_t k = outer_rows<N, ROWS, VECTORS>(f, stride, z, columns, positions, c, 0, rows);
+  k = outer_rows<N, 4, VECTORS>(f, stride, z, columns, positions, c, k, rows);
+  outer_rows<N, 1, VECTORS>(f, stride, z, columns, positions, c, k, rows);
+}
+
+const int TALL = REGISTERS == 32 ? 12 : 6;
+
+void correlate(const Plan &p, index_t positions, index_t field, index_t fields, const float *features,
+               const float *transposed, float *gradient) {
+  const Task &t = p.t;
+  for (int block = 0, irrep = 0; block < BLOCKS; block++) {
+    for (; irrep < BLOCK_IRREP[block]; irrep++) gradient += gradient_floats(irrep, t.in, t.other, t.cells);
+    const index_t d = BLOCK_DIM[block], columns = round_up(t.other * d, 4), rows = fields * t.cells * d;
+    const float *f = features + fields * t.cells * BLOCK_FIRST[block] * p.stride;
+    const float *z = transposed + (t.other * BLOCK_FIRST[block] + 4 * block) * round_up(p.positions, 4);
+    float *c = gradient + field * t.cells * d * columns;
+    index_t n = 0;
+    for (; n + 2 * LANES <= columns; n += 2 * LANES)
+      outer<LANES, TALL, 2>(f, p.stride, z + n, columns, positions, c + n, rows);
+    for (; n + LANES <= columns; n += LANES)
+      outer<LANES, 12, 1>(f, p.stride, z + n, columns, positions, c + n, rows);
+    if (LANES > 8 && n + 8 <= columns)
+      outer<8, 12, 1>(f, p.stride, z + n, columns, positions, c + n, rows), n += 8;
+    if (LANES > 4 && n < columns) outer<4, 12, 1>(f, p.stride, z + n, columns, positions, c + n, rows);
+  }
+}
+
+// ---- a slice of the blocks -----------------------------------------------------------------------------
+
+void slice(const Task *task, index_t number, float *scratch) {
+  const Plan p(*task);
+  const Task &t = *task;
+  const index_t all_rows = t.batch * t.out_height, blocks = ceil_div(all_rows, t.rows);
+  float *gradient = t.filter_gradient + number * gradient_size(t.in, t.other, t.cells) * (t.plain != NULL);
+  float *plain = scratch + p.plain, *transposed = scratch + p.transposed, *products = scratch + p.products;
+  float *features = scratch + p.features, *staged = scratch + p.staged;
+  clear(staged, p.total - p.staged);
+  clear(plain, p.transposed - p.plain);  // columns that fill up to four
+  for (index_t b = blocks * number / t.slices; b < blocks * (number + 1) / t.slices; b++) {
+    const index_t row = b * t.rows, end = min_of(row + t.rows, all_rows), positions = (end - row) * t.out_width;
+    if (t.plain) {
+      analyse_plain(p, row, end, plain);
+      transpose_plain(p, positions, plain, transposed);
+    }
+    for (index_t field = 0; field < t.in; field += p.fields) {
+      const index_t fields = min_of(p.fields, t.in - field);
+      stage(p, row, end, field, fields, staged);
+      make_features(p, row, end, fields, staged, features);
+      if (t.out) multiply(p, positions, field, fields, features, products);
+      if (t.plain) correlate(p, positions, field, fields, features, transposed, gradient);
+    }
+    if (t.out) combine(p, row, end, products);
+  }
+}
+
+}  // namespace
+
+extern "C" {
+extern const Kernel KERNEL;
+const Kernel KERNEL = {packed_size, gradient_size, pack, unpack, scratch_size, slice};
+}
