@@ -68,9 +68,12 @@ def run(task: Task, work: Path, epochs: int | None, source: str, extra: list[str
     """Trains one run, or goes on with it, or finds it finished; its summary."""
     folder = work / "logs" / task.name
     summary = folder / "summary.json"
-    if not summary.is_file():
+    words = task.words(epochs, source)
+    if summary.is_file():
+        require_planned(json.loads(summary.read_text())["settings"], words, folder)
+    else:
         resume = (folder / "config.yaml").is_file()
-        words = [*task.words(epochs, source), "--log_dir", str(work / "logs"), *extra]
+        words += ["--log_dir", str(work / "logs"), *extra]
         words += ["--resume" if resume else "--name", task.name]
         log = work / f"{task.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -82,6 +85,14 @@ def run(task: Task, work: Path, epochs: int | None, source: str, extra: list[str
         if code:
             raise RuntimeError(f"{task.name} ended with status {code}; see {log}")
     return json.loads(summary.read_text())
+
+
+def require_planned(settings: dict[str, Any], words: list[str], folder: Path) -> None:
+    """Raises RuntimeError for a finished run of other data or length, made for another call."""
+    planned = {key: words[words.index(f"--{key}") + 1] for key in ("data", "epochs")}
+    found = {"data": settings["dataset"]["source"], "epochs": str(settings["epochs"])}
+    if planned != found:
+        raise RuntimeError(f"{folder} holds a run with {found}, not {planned}: choose another --work")
 
 
 def record(task: Task, summary: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,117 @@
+"""The committed programs: what they plan, skip and put into their tables. No training happens here."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+import eqgan
+
+PROGRAM = Path(eqgan.__file__).parents[1] / "benchmarks" / "classify_rotmnist.py"
+
+
+@pytest.fixture(scope="module")
+def program():
+    spec = importlib.util.spec_from_file_location("classify_rotmnist", PROGRAM)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+@pytest.fixture
+def trained(program, monkeypatch, tmp_path):
+    """Runs the program with words, trainings being made up; its results, and the names of what it ran."""
+    ran = []
+
+    def run(task, work, epochs, source, extra):
+        ran.append(task.name)
+        if task.row in fails:
+            raise RuntimeError(f"{task.name} ended with status 1; see its log")
+        error = 0.01 * (1 + task.seed) / task.fraction
+        keys = ("parameters", "multiply_adds", "epochs", "steps", "training_seconds", "images_per_second")
+        scores = {"error": error, "auc": 0.9, "count": 10}
+        return {
+            **dict.fromkeys(keys, 1),
+            "group": "p4",
+            "data": {"train": round(12_000 * task.fraction)},
+            "test": {"rotmnist": scores, "mnist": scores},
+            "invariance_error": 0.0,
+            "settings": dict.fromkeys(("optimizer", "network", "augment", "precision")),
+            "versions": {"hardware": "none"},
+        }
+
+    monkeypatch.setattr(program, "run", run)
+    fails: set[str] = set()
+
+    def call(*words, failing=()):
+        fails.clear(), fails.update(failing), ran.clear()
+        out = tmp_path / "results.json"
+        places = ["--out", str(out), "--pictures", str(tmp_path), "--work", str(tmp_path / "work")]
+        monkeypatch.setattr(sys, "argv", ["program", *words, *places])
+        program.main()
+        return json.loads(out.read_text()), list(ran)
+
+    return call
+
+
+def test_every_row_has_a_config(program):
+    for row in (*program.ROWS, *program.CURVE):
+        words = program.Task(row, 1.0, 0).words(None, "rotmnist")
+        assert Path(words[words.index("--config") + 1]).is_file()
+
+
+def test_few_images_are_seen_more_often(program):
+    def epochs(task):
+        words = task.words(None, "rotmnist")
+        return int(words[words.index("--epochs") + 1])
+
+    assert epochs(program.Task("p4cnn_max", 1.0, 0)) == 100
+    assert epochs(program.Task("p4cnn_max", 0.25, 0)) == 400
+    assert epochs(program.Task("p4cnn_max", 0.01, 0)) == 1000, "ten times at most"
+    assert program.Task("p4cnn_max+rotation", 1.0, 0).words(5, "rotmnist")[-2:] == ["--augment", "rotation"]
+
+
+def test_the_table_and_the_pictures(trained, tmp_path):
+    words = ["--rows", "p4cnn_max,z2cnn+rotation", "--curve", "p4cnn_max", "--fractions", "0.1,1"]
+    result, ran = trained(*words, "--seeds", "0,1")
+    assert len(ran) == 6
+    rows = {(row["row"], row["fraction"]): row for row in result["table"]}
+    full = rows["p4cnn_max", 1.0]
+    assert full["error_rotmnist"]["mean"] == pytest.approx(0.015)
+    assert full["error_rotmnist"]["min"] == 0.01
+    assert (full["published"], full["reproduced_elsewhere"]) == (0.0228, 0.0279)
+    assert rows["z2cnn+rotation", 1.0]["published"] == 0.0503
+    assert "published" not in rows["p4cnn_max", 0.1]
+    assert {p.name for p in tmp_path.glob("*.png")} == {"classify_rotmnist.png", "data_efficiency.png"}
+
+
+def test_what_is_finished_is_not_repeated(trained):
+    words = ["--rows", "p4cnn_max", "--seeds"]
+    trained(*words, "0")
+    result, ran = trained(*words, "0,1")
+    assert ran == ["p4cnn_max-s1"]
+    assert sorted(result["runs"]) == ["p4cnn_max-s0", "p4cnn_max-s1"]
+    _, ran = trained(*words, "0", "--epochs", "3")
+    assert ran == ["p4cnn_max-s0"], "other epochs are other runs"
+
+
+def test_one_that_fails_does_not_stop_the_others(trained, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="failed: z2cnn-s0"):
+        trained("--rows", "z2cnn,p4cnn_max", "--seeds", "0", failing=["z2cnn"])
+    assert "z2cnn-s0 ended with status 1" in capsys.readouterr().err
+    assert list(json.loads((tmp_path / "results.json").read_text())["runs"]) == ["p4cnn_max-s0"]
+
+
+def test_a_finished_run_of_another_length_is_not_taken_for_this_one(program, tmp_path):
+    folder = tmp_path / "logs" / "p4cnn_max-s0"
+    folder.mkdir(parents=True)
+    settings = {"dataset": {"source": "rotmnist"}, "epochs": 3}
+    (folder / "summary.json").write_text(json.dumps({"settings": settings}))
+    task = program.Task("p4cnn_max", 1.0, 0)
+    assert program.run(task, tmp_path, 3, "rotmnist", [])["settings"] == settings
+    with pytest.raises(RuntimeError, match="choose another --work"):
+        program.run(task, tmp_path, None, "rotmnist", [])
