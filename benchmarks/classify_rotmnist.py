@@ -107,7 +107,9 @@ def record(task: Task, summary: dict[str, Any]) -> dict[str, Any]:
         "images_per_second",
     )
     tests = {name: {k: s[k] for k in ("error", "auc", "count")} for name, s in summary["test"].items()}
-    settings = {k: summary["settings"][k] for k in ("optimizer", "network", "augment", "precision")}
+    kinds = ("optimizer", "schedule", "network", "augment", "precision")
+    settings = {k: summary["settings"][k] for k in kinds}
+    settings["batch_size"] = summary["settings"]["dataset"]["batch_size"]
     return {
         "row": task.row,
         "fraction": task.fraction,
@@ -238,19 +240,20 @@ def main() -> None:
     seeds = [int(seed) for seed in options.seeds.split(",")][: 1 if options.quick else None]
     fractions = [float(f) for f in options.fractions.split(",") if f]
     rows, curve = ([row for row in text.split(",") if row] for text in (options.rows, options.curve))
-    if options.data_root:
-        extra += ["--data-root", options.data_root]
     known = json.loads(options.out.read_text()) if options.out.is_file() and not options.quick else {}
-    same = known.get("epochs") == epochs and known.get("data") == source
+    same = (known.get("epochs"), known.get("data"), known.get("options")) == (epochs, source, extra)
     result: dict[str, Any] = {
         "program": "benchmarks/classify_rotmnist.py",
         "quick": options.quick,
         "data": source,
         "epochs": epochs,
+        "options": extra,
         "versions": versions(),
         "table": [],
         "runs": known["runs"] if same else {},
     }
+    if options.data_root:
+        extra = [*extra, "--data-root", options.data_root]
     failed: list[str] = []
     waiting = [t for t in tasks(rows, curve, fractions, seeds) if t.name not in result["runs"]]
     with ThreadPoolExecutor(options.jobs) as pool:

@@ -40,7 +40,10 @@ def trained(program, monkeypatch, tmp_path):
             "data": {"train": round(12_000 * task.fraction)},
             "test": {"rotmnist": scores, "mnist": scores},
             "invariance_error": 0.0,
-            "settings": dict.fromkeys(("optimizer", "network", "augment", "precision")),
+            "settings": {
+                **dict.fromkeys(("optimizer", "schedule", "network", "augment", "precision")),
+                "dataset": {"batch_size": 128},
+            },
             "versions": {"hardware": "none"},
         }
 
