@@ -7,8 +7,9 @@
 A plain network is trained on simulated lenses with substructure first (`--source`); plain_pretrained and
 the inflated rows start from it, the latter as its exact group average. Each row is a file
 configs/classify/transfer_<row>.yaml, each run `eqgan classify` in a process of its own, with one thread; runs
-that are finished are not repeated. The epoch is chosen on validation images. Reported is the area under the ROC curve on test images
-as they are and turned by any angle. Results file and picture are written anew after every run.
+that are finished are not repeated. The epoch is chosen on validation images. Reported is the area under the
+ROC curve on test images as they are and turned by any angle. Results file and picture are written anew after
+every run.
 """
 
 import argparse
