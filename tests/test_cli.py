@@ -51,6 +51,20 @@ def test_groups(word):
         ("--loss ns", "loss.class_path", "eqgan.training.losses.NonSaturatingLoss"),
         ("--loss hinge", "loss.class_path", "eqgan.training.losses.HingeLoss"),
         ("--loss ra", "loss.class_path", "eqgan.training.losses.RelativisticAverageLoss"),
+        ("--loss rp", "loss.class_path", "eqgan.training.losses.RelativisticPairingLoss"),
+        ("--loss alpha --loss.alpha 3", "loss.init_args.alpha", 3.0),
+        ("--penalty gp --penalty.one_sided true", "penalty.init_args.one_sided", True),
+        ("--penalty none", "penalty.class_path", "eqgan.training.penalties.NoPenalty"),
+        ("--augment none", "augment", None),
+        ("--augment ada --augment.target 0.5", "augment.init_args.target", 0.5),
+        ("--augment group --augment.group p4m", "augment.init_args.group", P4M),
+        ("--gen p4", "generator.class_path", "eqgan.networks.GroupGenerator"),
+        ("--gen=P4MM", "generator.init_args.group", P4M),
+        ("--gen-arch residual", "generator.class_path", "eqgan.networks.ResidualGenerator"),
+        ("--gen p4m --gen-arch residual", "generator.init_args.group", P4M),
+        ("--gen-arch residual --gen p4m", "generator.class_path", "eqgan.networks.ResidualGenerator"),
+        ("--conditional", "conditional", True),
+        ("--disc-arch residual", "discriminator.class_path", "eqgan.networks.ResidualDiscriminator"),
         ("--loss eqgan.training.losses.HingeLoss", "loss.class_path", "eqgan.training.losses.HingeLoss"),
         ("--data digits", "dataset.source", "digits"),
         ("--data-root there", "dataset.root", "there"),
@@ -68,7 +82,7 @@ def test_groups(word):
         # any nested setting
         ("--gan.lr_generator 2e-4", "gan.lr_generator", 2e-4),
         ("--gan.betas [0.1,0.2]", "gan.betas", (0.1, 0.2)),
-        ("--penalty.gamma 7", "penalty.gamma", 7.0),
+        ("--penalty.gamma 7", "penalty.init_args.gamma", 7.0),
         ("--evaluation.every 5", "evaluation.every", 5),
         ("--trainer.limit_train_batches 3", "trainer", {"limit_train_batches": 3}),
         ("--disc-arch conv --discriminator.width 9", "discriminator.init_args.width", 9),
@@ -93,6 +107,24 @@ def test_a_class_chosen_by_name_takes_nothing_over():
     assert other.class_path.endswith("ConvDiscriminator")
     assert other.init_args.width != 77
     assert other.init_args.group == P4
+
+
+@pytest.mark.parametrize(
+    ("of_file", "kept"),
+    [("ResidualGenerator", "ResidualGenerator"), ("ConvGenerator", "GroupGenerator")],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_group_after_gen_keeps_the_equivariant_generator_of_a_config(of_file, kept, first):
+    """Its widths too: two runs of one config then differ in the group and in nothing else."""
+    group = "group: p2, " if kept == of_file else ""
+    Path("mine.yaml").write_text(
+        f"generator: {{class_path: eqgan.networks.{of_file}, init_args: {{{group}width: 9}}}}"
+    )
+    words = ["--config", "mine.yaml", "--gen", "p4m"]
+    generator = parsed(*(words if first else [*words[2:], *words[:2]])).generator
+    assert generator.class_path == f"eqgan.networks.{kept}"
+    assert generator.init_args.group == P4M
+    assert (generator.init_args.width == 9) == (kept == of_file)
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -163,6 +195,14 @@ def test_help_shows_the_short_forms(capsys):
     [
         ("--gen conv --disc-arch conv --disc p4m --loss hinge --seed 2", "digits-conv-conv_p4m-hinge-s2"),
         ("--gen vanilla --disc-arch mlp --loss ns --seed 0", "digits-vanilla-mlp-ns-s0"),
+        (
+            "--gen p4m --disc p4 --disc-arch conv --loss rp --conditional --augment ada",
+            "digits-dey_p4m-conv_p4-rp-cond-ada-s0",
+        ),
+        (
+            "--gen-arch residual --disc z2 --loss ls --augment group --augment.group p4m",
+            "digits-residual_p4-dcgan_z2-ls-group_p4m-s0",
+        ),
         (
             "--gen conv --disc-arch p4cnn --disc z2 --loss ra --seed 1 --fraction 0.5",
             "digits-50pct-conv-p4cnn_z2-ra-s1",

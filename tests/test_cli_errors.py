@@ -103,7 +103,10 @@ def test_an_unknown_group_in_a_config(complaint):
         ("--disc-arch cnn", "p4cnn"),
         ("--disc_arch mpl", "mlp"),
         ("--loss hing", "hinge"),
-        ("--loss rs", "ra"),
+        ("--loss wassersten", "wasserstein"),
+        ("--gen p4x", "p4"),
+        ("--penalty r1+r2", "r1r2"),
+        ("--augment adaptive", "ada"),
     ],
 )
 def test_unknown_choices_name_the_nearest(words, nearest, complaint):

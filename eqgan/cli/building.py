@@ -1,5 +1,7 @@
 """From the settings of a GAN run to its parts."""
 
+from typing import Any
+
 import jsonargparse
 import pytorch_lightning as pl
 import yaml
@@ -16,17 +18,27 @@ from eqgan.training.run import EvaluationSettings, Run
 
 
 def default_name(config: jsonargparse.Namespace, data: ImageData) -> str:
-    """Named after what tells runs apart: data really used, networks, group, loss, seed."""
-    arch = short_name(CHOICES, "--disc-arch", config.discriminator)
-    group = dict(config.discriminator.get("init_args") or {}).get("group")
+    """Named after what tells runs apart: data really used, networks, groups, loss, augmentation, seed."""
     parts = [
         data.name,
-        short_name(CHOICES, "--gen", config.generator),
-        arch if group is None else f"{arch}_{group}",
+        _named("--gen-arch" if "group" in _arguments(config.generator) else "--gen", config.generator),
+        _named("--disc-arch", config.discriminator),
         short_name(CHOICES, "--loss", config.loss),
+        *(["cond"] if config.conditional else []),
+        *([] if config.augment is None else [_named("--augment", config.augment)]),
         f"s{config.seed}",
     ]
     return "-".join(parts)
+
+
+def _arguments(spec: jsonargparse.Namespace) -> dict[str, Any]:
+    return dict(spec.get("init_args") or {})
+
+
+def _named(option: str, spec: jsonargparse.Namespace) -> str:
+    """The short name with the group, if there is one."""
+    name, group = short_name(CHOICES, option, spec), _arguments(spec).get("group")
+    return name if group is None else f"{name}_{group}"
 
 
 def feature_extractor(name: str) -> FeatureExtractor:
@@ -47,7 +59,7 @@ def prepare(parser: Parser, config: jsonargparse.Namespace) -> tuple[Run, bool]:
     extractor = feature_extractor(config.evaluation.features)
     pl.seed_everything(config.seed, workers=False, verbose=False)
     set_lengths(config, len(data.train) // data.batch_size)
-    gan = gan_from_settings(plain_settings(parser, config), data.image_shape)
+    gan = gan_from_settings(plain_settings(parser, config), data.image_shape, number_of_classes(config, data))
     config.precision = precision_for(config.precision)  # as used: another machine must resume with the same
     settings = plain_settings(parser, config)
     evaluation = EvaluationSettings(**config.evaluation)
@@ -71,6 +83,23 @@ def prepare(parser: Parser, config: jsonargparse.Namespace) -> tuple[Run, bool]:
     if not resuming:
         claim(folder, config.overwrite, text)
     return run, resuming
+
+
+def number_of_classes(config: jsonargparse.Namespace, data: ImageData) -> int:
+    """How many classes conditional networks are told; 0 for others.
+
+    Raises:
+        ValueError: if the images have no labels, or all the same.
+    """
+    if not config.conditional:
+        return 0
+    if data.train.labels is None or data.num_classes < 2:
+        raise ValueError(
+            f"--conditional: expected images with labels of 2 classes or more, {data.name} has "
+            f"{'none' if data.train.labels is None else 'one class'}. A folder needs one folder a class, an "
+            ".npz an array 'labels'"
+        )
+    return data.num_classes
 
 
 def set_lengths(config: jsonargparse.Namespace, steps: int) -> None:

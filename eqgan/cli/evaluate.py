@@ -18,10 +18,11 @@ from eqgan.data.loader import to_unit
 from eqgan.data.module import ImageData
 from eqgan.data.sources import open_source
 from eqgan.files import atomic_write
-from eqgan.metrics import Scores, score_features
+from eqgan.metrics import FeatureExtractor, Scores, score_features
 from eqgan.metrics.equivariance import invariance_error
-from eqgan.networks import OrbitGenerator
+from eqgan.networks import GivenLabel, OrbitGenerator
 from eqgan.training.callbacks import Evaluation
+from eqgan.training.classes import Classes, classes_of
 from eqgan.training.load import find_checkpoint, open_gan
 from eqgan.training.module import GAN
 from eqgan.training.report import versions
@@ -97,18 +98,20 @@ def _of_gan(options: argparse.Namespace) -> dict[str, Any]:
     reference = image_reference(real.images, real.split, extractor)
     samples = options.samples or settings["evaluation"]["samples"]
     seed = settings["seed"] if options.seed is None else options.seed
-    draws = Evaluation(reference, extractor, samples, 1, seed)
-    scores, shares = [], None
+    draws = Evaluation(reference, extractor, samples, 1, seed, _classes(gan, real, extractor))
+    scores, shares, by_class = [], None, None
     for repeat in range(options.repeats):
-        features = draws.features(gan, stream=-1 - repeat)
-        scores.append(score_features(features, reference, kernel=True, k=options.neighbours))
-        shares = shares or class_shares(features, extractor, len(real.images.class_names))
+        drawn = draws.drawn(gan, stream=-1 - repeat)
+        scores.append(score_features(drawn.features, reference, kernel=True, k=options.neighbours))
+        shares = shares or class_shares(drawn.features, extractor, len(real.images.class_names))
+        by_class = by_class or draws.class_scores(drawn)
     return {
         "of": str(path),
         "seed": seed,
         **_summed_up(scores),
         "fid_without_group_element": _unmoved(gan, draws),
         "class_shares": shares,
+        "classes": None if by_class is None else by_class.as_dict(),
         "group": str(gan.discriminator.group),
         "invariance_error": _invariance_error(gan, real),
     }
@@ -167,13 +170,27 @@ def _unmoved(gan: GAN, draws: Evaluation) -> float | None:
     return score_features(draws.features(gan, -1, moved=False), draws.reference, neighbours=False).fid
 
 
+def _classes(gan: GAN, real: Real, extractor: FeatureExtractor) -> Classes | None:
+    """Those of the real images, which must be those of a conditional GAN."""
+    found = len(real.images.class_names)
+    if not gan.num_classes:
+        return None
+    if found != gan.num_classes:
+        raise ValueError(
+            f"this GAN draws images of {gan.num_classes} classes, {real.images.name} has {found or 'none'}. "
+            "Leave --reference out, or name images of the same classes"
+        )
+    return classes_of(real.images, real.split, extractor)
+
+
 def _invariance_error(gan: GAN, real: Real) -> float | None:
     """Of the discriminator, on real images; None where it gives all of them the same score."""
-    if gan.discriminator.num_classes or tuple(real.images.images.shape[1:]) != gan.discriminator.image_shape:
+    if tuple(real.images.images.shape[1:]) != gan.discriminator.image_shape:
         return None
+    network = GivenLabel(gan.discriminator, 0) if gan.num_classes else gan.discriminator
     images = to_unit(real.images.images[:256]).to(gan.device)
     try:
-        return invariance_error(gan.discriminator, images, gan.discriminator.group)
+        return invariance_error(network, images, gan.discriminator.group)
     except ValueError:
         return None
 
@@ -192,6 +209,10 @@ def _show(told: dict[str, Any]) -> None:
         table.add_row("without the group element", f"{unmoved:.2f}")
     if told.get("class_shares"):
         table.add_row("classes, %", " ".join(f"{100 * share:.1f}" for share in told["class_shares"]))
+    if (classes := told.get("classes")) is not None and classes["intra_fid"] is not None:
+        table.add_row("Fréchet distance within classes", f"{classes['intra_fid']:.2f}")
+    if classes is not None and classes["accuracy"] is not None:
+        table.add_row("samples of the right class", f"{100 * classes['accuracy']:.1f} %")
     if told.get("invariance_error") is not None:
         table.add_row("invariance error of D", f"{told['invariance_error']:.1e} under {told['group']}")
     provenance = told["provenance"]

@@ -199,6 +199,10 @@ def expand_words(argv: Sequence[str], choices: Choices, short: Short) -> list[st
     return configs + classes + rest
 
 
+FROM_DATA = ("image_shape", "num_classes")
+"""Arguments of networks that are no settings: the images say them."""
+
+
 def _constructor_call(target: str, named: Named) -> list[str]:
     """A class chosen by name starts from its own defaults, not from what another class left behind."""
     if named == "null":
@@ -206,7 +210,8 @@ def _constructor_call(target: str, named: Named) -> list[str]:
     class_path, arguments = (named, {}) if isinstance(named, str) else named
     module, _, name = class_path.rpartition(".")
     signature = inspect.signature(getattr(import_module(module), name)).parameters
-    defaults = {k: p.default for k, p in signature.items() if p.default is not inspect.Parameter.empty}
+    empty = inspect.Parameter.empty
+    defaults = {k: p.default for k, p in signature.items() if p.default is not empty and k not in FROM_DATA}
     words = [target, class_path]
     for key, value in {**defaults, **arguments}.items():
         words += [f"{target}.{key}", value if isinstance(value, str) else json.dumps(value, default=str)]

@@ -1,23 +1,43 @@
 """What may be typed to train a GAN: its settings and their short forms."""
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 import jsonargparse
 
-from eqgan.cli.options import Parser, add_run_settings, expand_words, new_parser, parse_run
+from eqgan.cli.options import (
+    FROM_DATA,
+    Parser,
+    add_run_settings,
+    expand_words,
+    new_parser,
+    parse_run,
+)
+from eqgan.data.augment import Augmentation
 from eqgan.data.module import ImageData
-from eqgan.groups import SQUARE_PLANE_GROUPS
-from eqgan.networks import Discriminator, Generator
+from eqgan.groups import SQUARE_PLANE_GROUPS, plane_group
+from eqgan.networks import Discriminator, EquivariantGenerator, Generator
 from eqgan.training.losses import GANLoss
 from eqgan.training.module import GAN
-from eqgan.training.penalties import R1Penalty
+from eqgan.training.penalties import Penalty
 from eqgan.training.run import EvaluationSettings
 
 CHOICES = {
     "--gen": (
         "--generator",
-        {"vanilla": "eqgan.networks.VanillaGenerator", "conv": "eqgan.networks.ConvGenerator"},
+        {
+            "vanilla": "eqgan.networks.VanillaGenerator",
+            "conv": "eqgan.networks.ConvGenerator",
+            **{name: ("eqgan.networks.GroupGenerator", {"group": name}) for name in SQUARE_PLANE_GROUPS},
+        },
+    ),
+    "--gen-arch": (
+        "--generator",
+        {
+            "dey": ("eqgan.networks.GroupGenerator", {"group": "p4"}),
+            "residual": ("eqgan.networks.ResidualGenerator", {"group": "p4"}),
+        },
     ),
     "--disc-arch": (
         "--discriminator",
@@ -25,6 +45,7 @@ CHOICES = {
             "conv": "eqgan.networks.ConvDiscriminator",
             "p4cnn": "eqgan.networks.P4CNNDiscriminator",
             "dcgan": "eqgan.networks.StridedDiscriminator",
+            "residual": "eqgan.networks.ResidualDiscriminator",
             "mlp": "eqgan.networks.MLPDiscriminator",
         },
     ),
@@ -32,8 +53,35 @@ CHOICES = {
         "--loss",
         {
             "ns": "eqgan.training.losses.NonSaturatingLoss",
+            "minimax": "eqgan.training.losses.MinimaxLoss",
             "hinge": "eqgan.training.losses.HingeLoss",
+            "ls": "eqgan.training.losses.LeastSquaresLoss",
+            "wasserstein": "eqgan.training.losses.WassersteinLoss",
             "ra": "eqgan.training.losses.RelativisticAverageLoss",
+            "rp": "eqgan.training.losses.RelativisticPairingLoss",
+            "alpha": "eqgan.training.losses.LipschitzAlphaLoss",
+        },
+    ),
+    "--penalty": (
+        "--penalty",
+        {
+            "none": "eqgan.training.penalties.NoPenalty",
+            "r1": "eqgan.training.penalties.R1Penalty",
+            "r2": "eqgan.training.penalties.R2Penalty",
+            "r1r2": "eqgan.training.penalties.R1R2Penalty",
+            "gp": "eqgan.training.penalties.GradientPenalty",
+            "lipschitz": "eqgan.training.penalties.LipschitzPenalty",
+            "consistency": "eqgan.training.penalties.ConsistencyPenalty",
+        },
+    ),
+    "--augment": (
+        "--augment",
+        {
+            "none": "null",
+            "diff": "eqgan.training.augment.DiffAugment",
+            "ada": "eqgan.training.augment.AdaptiveAugmentation",
+            "rotation": "eqgan.data.augment.RandomRotation",
+            "group": ("eqgan.data.augment.GroupAugmentation", {"group": "p4"}),
         },
     ),
 }
@@ -52,19 +100,25 @@ Train a generative adversarial network whose discriminator knows the symmetry of
 
   python train_gan.py --disc p4                        Rotated MNIST (or the embedded digits)
   python train_gan.py --disc p4m --gen vanilla --loss ns --epochs 40 --seed 1
+  python train_gan.py --config configs/gegan_rotmnist.yaml --gen p4 --disc p4 --conditional
   python train_gan.py --data photos/ --size 64 --disc p4m
   python train_gan.py --config configs/rotmnist_p4.yaml --gan.lr_generator 2e-4
   python train_gan.py --resume rotmnist-conv-dcgan_p4-ra-s0
 
 short forms (each stands for a nested setting, given in brackets):
   --disc {{{",".join(SQUARE_PLANE_GROUPS)}}}   plane group of the discriminator  [discriminator.group]
-  --disc-arch {{dcgan,conv,p4cnn,mlp}}     its body  [discriminator]
-  --gen {{vanilla,conv}}                   generator  [generator]
-  --loss {{ns,hinge,ra}}                   adversarial loss  [loss]
+  --disc-arch {{dcgan,conv,p4cnn,residual,mlp}}  its body  [discriminator]
+  --gen {{vanilla,conv,{",".join(SQUARE_PLANE_GROUPS)}}}
+                                         generator; a plane group: equivariant under it  [generator]
+  --gen-arch {{dey,residual}}              layers of an equivariant generator  [generator]
+  --conditional                          both networks are told the class  [conditional]
+  --loss {{ns,minimax,hinge,ls,wasserstein,ra,rp,alpha}}  adversarial loss  [loss]
+  --penalty {{none,r1,r2,r1r2,gp,lipschitz,consistency}}  on the discriminator  [penalty]
+  --augment {{none,diff,ada,rotation,group}}  of all that the discriminator sees  [augment]
   --data {{auto,rotmnist,mnist,digits,...,PATH}}  images; PATH is a folder or an .npz  [dataset.source]
   --data-root DIR                        where named sets lie; else EQGAN_DATA, else data/  [dataset.root]
   --size N, --batch-size N, --fraction F [dataset.size, dataset.batch_size, dataset.fraction]
-  --symmetrise {{true,false}}              random element of D's group in the latent  (default true)
+  --symmetrise {{true,false}}              random group element in the latent  (default true)
   --fid-features {{default,inception,MODULE:FACTORY}}  [evaluation.features]
 """
 
@@ -82,26 +136,39 @@ def gan_parser() -> Parser:
         "--symmetrise",
         type=bool,
         default=True,
-        help="move each sample by a random element of the discriminator's group, which its score cannot see",
+        help="move each sample by a random element of the generator's group, if that has the "
+        "discriminator's, or else of the discriminator's, which its score cannot see",
+    )
+    parser.add_argument(
+        "--conditional",
+        type=bool,
+        nargs="?",
+        const=True,
+        default=False,
+        help="train on the labels too: the generator draws a class, the discriminator is told it",
     )
     parser.add_class_arguments(ImageData, "dataset", skip={"seed"})
     parser.add_subclass_arguments(
         Generator,
         "generator",
-        skip={"image_shape"},
+        skip={*FROM_DATA},
         default={"class_path": "eqgan.networks.ConvGenerator"},
     )
     parser.add_subclass_arguments(
         Discriminator,
         "discriminator",
-        skip={"image_shape"},
+        skip={*FROM_DATA},
         default={"class_path": "eqgan.networks.StridedDiscriminator", "init_args": {"group": "p4"}},
     )
     parser.add_subclass_arguments(
         GANLoss, "loss", default={"class_path": "eqgan.training.losses.RelativisticAverageLoss"}
     )
-    parser.add_class_arguments(R1Penalty, "penalty")
-    parser.add_class_arguments(GAN, "gan", skip={"generator", "discriminator", "loss", "penalty"})
+    parser.add_subclass_arguments(
+        Penalty, "penalty", default={"class_path": "eqgan.training.penalties.R1Penalty"}
+    )
+    parser.add_subclass_arguments(Augmentation, "augment", required=False, default=None)
+    own = {"generator", "discriminator", "loss", "penalty", "augmentation"}
+    parser.add_class_arguments(GAN, "gan", skip=own)
     parser.add_class_arguments(EvaluationSettings, "evaluation")
     return parser
 
@@ -117,6 +184,46 @@ def expand(argv: Sequence[str]) -> list[str]:
 
 
 def parse_gan(argv: Sequence[str]) -> tuple[Parser, jsonargparse.Namespace]:
-    """The settings of a run, with those of the run to resume under them if one is named."""
+    """The settings of a run, with those of the run to resume under them if one is named.
+
+    A plane group after --gen changes the group alone of an equivariant generator that a config file or
+    --gen-arch chose, and else chooses that of Dey et al.
+    """
     parser = gan_parser()
-    return parser, parse_run(parser, expand(argv))
+    words, group = _without_group(argv)
+    config = parse_run(parser, expand(words))
+    if group is not None:
+        arch = [] if _is_equivariant(config.generator.class_path) else ["--gen-arch", "dey"]
+        words = [*words, *arch, "--generator.group", group]
+        config = parse_run(parser, expand(words))
+    return parser, config
+
+
+def _without_group(argv: Sequence[str]) -> tuple[list[str], str | None]:
+    """The words without a plane group after --gen, and the last such group."""
+    words: list[str] = []
+    group = None
+    rest = iter(argv)
+    for word in rest:
+        option, inline, value = word.partition("=")
+        if option != "--gen":
+            words.append(word)
+            continue
+        chosen = value if inline else next(rest, None)
+        if chosen is not None and _is_group(chosen):
+            group = chosen
+        else:
+            words += [option] if chosen is None else [option, chosen]
+    return words, group
+
+
+def _is_group(name: str) -> bool:
+    try:
+        return bool(plane_group(name))
+    except ValueError:
+        return False
+
+
+def _is_equivariant(class_path: str) -> bool:
+    module, _, name = class_path.rpartition(".")
+    return issubclass(getattr(import_module(module), name), EquivariantGenerator)

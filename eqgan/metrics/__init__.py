@@ -1,5 +1,6 @@
 """Metrics of generated images on the features of any network: functions, and torchmetrics classes on top."""
 
+from .classes import ClassScores, class_accuracy, score_classes
 from .evaluate import Scores, score_features
 from .features import FeatureExtractor, features_from_path, module_hash
 from .frechet import FeatureStatistics, FeatureSums, FrechetDistance, frechet_distance
@@ -10,6 +11,7 @@ from .reference import METRIC_VERSION, Reference, reference_statistics
 
 __all__ = [
     "METRIC_VERSION",
+    "ClassScores",
     "FeatureExtractor",
     "FeatureStatistics",
     "FeatureSums",
@@ -18,6 +20,7 @@ __all__ = [
     "PrecisionRecallDensityCoverage",
     "Reference",
     "Scores",
+    "class_accuracy",
     "features_from_path",
     "frechet_distance",
     "inception_features",
@@ -25,5 +28,6 @@ __all__ = [
     "module_hash",
     "precision_recall_density_coverage",
     "reference_statistics",
+    "score_classes",
     "score_features",
 ]

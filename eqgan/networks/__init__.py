@@ -4,6 +4,7 @@ from eqgan.networks.allcnn import AllCNN, AllCNNBody
 from eqgan.networks.bodies import ConvBody, P4CNNBody, StridedBody
 from eqgan.networks.budget import Budget, Match, budget, fields_for
 from eqgan.networks.classifiers import BodyClassifier, Classifier, P4CNNClassifier
+from eqgan.networks.conditional import Conditioning, GivenLabel, ProjectionHead
 from eqgan.networks.discriminators import (
     ConvDiscriminator,
     Discriminator,
@@ -29,6 +30,7 @@ __all__ = [
     "BodyClassifier",
     "Budget",
     "Classifier",
+    "Conditioning",
     "ConvBody",
     "ConvDiscriminator",
     "ConvGenerator",
@@ -36,6 +38,7 @@ __all__ = [
     "EquivariantGenerator",
     "FiberPool",
     "Generator",
+    "GivenLabel",
     "GroupGenerator",
     "GroupResNet",
     "MLPDiscriminator",
@@ -44,6 +47,7 @@ __all__ = [
     "P4CNNBody",
     "P4CNNClassifier",
     "P4CNNDiscriminator",
+    "ProjectionHead",
     "ResNet18",
     "ResNet44",
     "ResNetBody",

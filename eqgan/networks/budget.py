@@ -44,8 +44,12 @@ class Budget:
     multiply_adds: int
 
 
-def budget(network: nn.Module, example: Tensor) -> Budget:
+def budget(network: nn.Module, *example: Tensor) -> Budget:
     """Counts the parameters, and the multiply-adds for the one item in ``example`` (batch of 1).
+
+    Args:
+        network: any.
+        example: what it takes; of a conditional network also a label.
 
     Counted are convolutions and matrix products, as torch's own flop counter sees them, without those of the
     power iteration of an operator norm: they are done once a step, not once an item.
@@ -54,7 +58,7 @@ def budget(network: nn.Module, example: Tensor) -> Budget:
     network.eval()
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            network(example)
+            network(*example)
     finally:
         network.train(was_training)
     norms = [

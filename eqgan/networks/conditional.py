@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
@@ -33,6 +34,17 @@ class ProjectionHead(nn.Module):
     ) -> Float[Tensor, "batch"]:
         directions = F.embedding(labels, self.directions.weight.T) + self.directions.bias
         return (features * directions).sum(1)
+
+
+class GivenLabel(nn.Module):
+    """A conditional discriminator asked about one class: a map of images alone."""
+
+    def __init__(self, discriminator: nn.Module, label: int) -> None:
+        super().__init__()
+        self.discriminator, self.label = discriminator, label
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch"]:
+        return self.discriminator(x, torch.full((len(x),), self.label, device=x.device))
 
 
 def class_head(num_classes: int, features: int, conditioning: Conditioning) -> nn.Module | None:

@@ -7,35 +7,55 @@ from typing import Any
 import torch
 import yaml
 
+from eqgan.data.augment import Augmentation
 from eqgan.data.preprocess import Preprocessing
 from eqgan.groups import PlaneGroup
-from eqgan.networks import Classifier, Discriminator, Generator, OrbitGenerator, freeze
+from eqgan.networks import Classifier, Discriminator, Generator, freeze, symmetrised
 from eqgan.training.callbacks.checkpoint import read_checkpoint
 from eqgan.training.losses import GANLoss
 from eqgan.training.module import GAN
-from eqgan.training.penalties import R1Penalty
+from eqgan.training.penalties import Penalty, R1Penalty
 from eqgan.training.preprocessed import PreprocessedClassifier
 from eqgan.training.rebuild import rebuild
 
 
-def gan_from_settings(settings: Mapping[str, Any], image_shape: tuple[int, int, int]) -> GAN:
+def gan_from_settings(
+    settings: Mapping[str, Any], image_shape: tuple[int, int, int], num_classes: int = 0
+) -> GAN:
     """The GAN of plain settings, as a config file or a checkpoint holds them, with fresh weights.
 
     Args:
-        settings: ``generator``, ``discriminator`` and ``loss`` as constructor calls, ``penalty``, ``gan``,
-            ``symmetrise``; others are passed over.
+        settings: ``generator``, ``discriminator``, ``loss``, ``penalty`` and ``augment`` as constructor
+            calls, ``gan``, ``symmetrise``; others are passed over.
         image_shape: (channels, height, width).
+        num_classes: of conditional networks; 0 for others.
 
     Raises:
-        ValueError: for a class that is no generator, discriminator or loss, or arguments it does not take.
+        ValueError: for a class that is no generator, discriminator, loss, penalty or augmentation, or
+            arguments it does not take.
     """
-    generator = rebuild(Generator, settings["generator"], image_shape=image_shape)
-    discriminator = rebuild(Discriminator, settings["discriminator"], image_shape=image_shape)
-    if settings["symmetrise"] and discriminator.group.order > 1:
-        generator = OrbitGenerator(generator, discriminator.group)
-    loss = rebuild(GANLoss, settings["loss"])
+    known: dict[str, Any] = {"image_shape": image_shape}
+    if num_classes:
+        known["num_classes"] = num_classes
+    generator = rebuild(Generator, settings["generator"], **known)
+    discriminator = rebuild(Discriminator, settings["discriminator"], **known)
+    if settings["symmetrise"]:
+        generator = symmetrised(generator, discriminator.group)
     options = {**settings["gan"], "betas": tuple(settings["gan"]["betas"])}
-    return GAN(generator, discriminator, loss, R1Penalty(**settings["penalty"]), **options)
+    augment = settings.get("augment")
+    return GAN(
+        generator,
+        discriminator,
+        rebuild(GANLoss, settings["loss"]),
+        _penalty(settings["penalty"]),
+        None if augment is None else rebuild(Augmentation, augment),
+        **options,
+    )
+
+
+def _penalty(spec: Mapping[str, Any]) -> Penalty:
+    """Settings written when there was one penalty hold its arguments alone."""
+    return rebuild(Penalty, dict(spec)) if "class_path" in spec else R1Penalty(**spec)
 
 
 def load_gan(path: str | Path, device: torch.device | str = "cpu") -> GAN:
@@ -69,7 +89,7 @@ def open_gan(path: str | Path, device: torch.device | str = "cpu") -> tuple[GAN,
             f"{path} does not say how its networks were made: its run was not started by eqgan train. "
             "Build them yourself, and load its state_dict into a GAN"
         )
-    gan = gan_from_settings(settings, tuple(described["image_shape"]))
+    gan = gan_from_settings(settings, tuple(described["image_shape"]), described.get("num_classes", 0))
     try:
         gan.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:

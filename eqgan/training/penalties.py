@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eqgan.data.augment import Augmentation
+from eqgan.data.augment import Augmentation, RandomShift
 
 Images = Float[Tensor, "batch channels height width"]
 Scalar = Float[Tensor, ""]
@@ -144,7 +144,7 @@ class ConsistencyPenalty(Penalty):
     """weight E (D(x) - D(T x))^2 over real images and, if balanced, over generated ones too.
 
     Args:
-        augmentation: T, a random change that leaves what is shown the same.
+        augmentation: T, a random change that leaves what is shown the same; None: ``RandomShift``.
         weight: 10 in the papers.
         balanced: whether generated images count as well.
 
@@ -153,10 +153,14 @@ class ConsistencyPenalty(Penalty):
     """
 
     def __init__(
-        self, augmentation: Augmentation, weight: float = 10.0, balanced: bool = False, every: int = 1
+        self,
+        augmentation: Augmentation | None = None,
+        weight: float = 10.0,
+        balanced: bool = False,
+        every: int = 1,
     ) -> None:
         super().__init__(weight, every)
-        self.augmentation, self.balanced = augmentation, balanced
+        self.augmentation, self.balanced = augmentation or RandomShift(), balanced
 
     def value(self, score: Score, real: Images, fake: Images | None) -> Scalar:
         value = self._distance(score, real)

@@ -13,9 +13,9 @@ from rich.table import Table
 import eqgan
 from eqgan.data.module import ImageData
 from eqgan.files import atomic_write
-from eqgan.metrics import Scores
+from eqgan.metrics import ClassScores, Scores
 from eqgan.metrics.equivariance import invariance_error
-from eqgan.networks import budget
+from eqgan.networks import Budget, GivenLabel, budget
 from eqgan.training.callbacks.evaluation import Evaluation
 from eqgan.training.callbacks.record import Recorder, peak_memory_mebibytes
 from eqgan.training.folder import RunFolder
@@ -28,6 +28,7 @@ def summarise(
     evaluation: Evaluation,
     rescored: Scores,
     unmoved: Scores | None,
+    classes: ClassScores | None,
     final: Scores,
     class_shares: list[float] | None,
     real: torch.Tensor,
@@ -35,8 +36,7 @@ def summarise(
     settings: dict[str, Any],
 ) -> dict[str, Any]:
     """Everything worth keeping of a run, as plain values."""
-    generator = budget(gan.generator, gan.generator.draw_latents(1))
-    discriminator = budget(gan.discriminator, real[:1])
+    generator, discriminator = budgets(gan)
     rates = [row["images_per_second"] for row in recorder.rows]
     return {
         "run": folder.name,
@@ -54,6 +54,7 @@ def summarise(
         "fid_min_seen": evaluation.fid_min,
         "fid_min_epoch": evaluation.fid_min_epoch,
         "at_minimum": rescored.as_dict(),
+        "classes_at_minimum": None if classes is None else classes.as_dict(),
         "fid_min_without_group_element": None if unmoved is None else unmoved.fid,
         "class_shares_final": class_shares,
         "invariance_error": _invariance_error(gan, real),
@@ -67,15 +68,23 @@ def summarise(
 def _invariance_error(gan: GAN, real: torch.Tensor) -> float | None:
     """None where it says nothing: a discriminator that collapsed gives every image the same score."""
     try:
-        return invariance_error(gan.discriminator, real, gan.discriminator.group)
+        network = GivenLabel(gan.discriminator, 0) if gan.num_classes else gan.discriminator
+        return invariance_error(network, real, gan.discriminator.group)
     except ValueError:
         return None
 
 
+def budgets(gan: GAN) -> tuple[Budget, Budget]:
+    """What generator and discriminator hold and do for one image."""
+    latent = gan.generator.draw_latents(1)
+    image = latent.new_zeros(1, *gan.discriminator.image_shape)
+    label = [torch.zeros(1, dtype=torch.long, device=latent.device)] if gan.num_classes else []
+    return budget(gan.generator, latent, *label), budget(gan.discriminator, image, *label)
+
+
 def show_start(gan: GAN, data: ImageData, folder: RunFolder, settings: list[str]) -> None:
     """What is about to be trained on what, before the progress bar."""
-    generator = budget(gan.generator, gan.generator.draw_latents(1))
-    discriminator = budget(gan.discriminator, torch.zeros(1, *data.image_shape))
+    generator, discriminator = budgets(gan)
     group = gan.discriminator.group
     shape = "x".join(map(str, data.image_shape))
     for line in (
@@ -142,6 +151,12 @@ def show_summary(summary: dict[str, Any], console: Console | None = None) -> Non
     )
     if (unmoved := summary["fid_min_without_group_element"]) is not None:
         table.add_row("without the group element", f"{unmoved:.2f}: an invariant D cannot teach orientations")
+    if (classes := summary["classes_at_minimum"]) is not None:
+        accuracy = "not known" if classes["accuracy"] is None else f"{100 * classes['accuracy']:.1f} %"
+        within = "not known" if classes["intra_fid"] is None else f"{classes['intra_fid']:.2f}"
+        table.add_row(
+            "classes there", f"intra-class FID {within}; samples of the class asked for: {accuracy}"
+        )
     shares = ", ".join(f"{k} {scores[k]:.3f}" for k in ("precision", "recall", "density", "coverage"))
     table.add_row("there", shares)
     if summary["class_shares_final"]:

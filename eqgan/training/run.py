@@ -8,10 +8,13 @@ import pytorch_lightning as pl
 from torch import Tensor
 
 from eqgan.data.loader import to_unit
-from eqgan.metrics import FeatureExtractor, Reference, Scores, score_features
+from eqgan.metrics import ClassScores, FeatureExtractor, Reference, Scores, score_features
 from eqgan.networks import OrbitGenerator
 from eqgan.training.base import TrainingRun
 from eqgan.training.callbacks import Evaluation, Recorder, SampleGrid, read_checkpoint
+from eqgan.training.callbacks.grid import columns_of
+from eqgan.training.classes import Classes, classes_of
+from eqgan.training.load import load_classifier
 from eqgan.training.module import GAN
 from eqgan.training.report import summarise
 from eqgan.training.scoring import class_shares, image_reference
@@ -27,6 +30,8 @@ class EvaluationSettings:
         samples: images drawn for each score.
         every: epochs between scores; None leaves it to the command line, which makes it about 500 steps.
         grid: samples in a picture.
+        classifier: checkpoint of ``eqgan classify`` that says whether samples of a conditional GAN show the
+            class they were asked for; by default the shipped network does it for digits.
     """
 
     features: str = "default"
@@ -34,6 +39,7 @@ class EvaluationSettings:
     samples: int = 10_000
     every: int | None = None
     grid: int = 64
+    classifier: str | None = None
 
     def __post_init__(self) -> None:
         if self.samples < 2 or (self.every is not None and self.every < 1) or self.grid < 1:
@@ -68,12 +74,14 @@ class Run(TrainingRun):
 
     def check(self) -> None:
         """Also meets a split that the data do not have, and a feature network that cannot read the images."""
-        _ = self.reference
+        _ = self.reference, self.classes
         super().check()
 
     def judge(self) -> Evaluation:
         options = self.evaluation
-        return Evaluation(self.reference, self.extractor, options.samples, options.every or 1, seed=self.seed)
+        return Evaluation(
+            self.reference, self.extractor, options.samples, options.every or 1, self.seed, self.classes
+        )
 
     @cached_property
     def reference(self) -> Reference:
@@ -82,9 +90,36 @@ class Run(TrainingRun):
         images = self.data.reference(chosen)
         return image_reference(images, self.data.resolve_split(chosen), self.extractor)
 
+    @cached_property
+    def classes(self) -> Classes | None:
+        """What is known of the classes of those images, for a conditional GAN."""
+        if not self.gan.num_classes:
+            return None
+        chosen, path = self.evaluation.reference, self.evaluation.classifier
+        return classes_of(
+            self.data.reference(chosen),
+            self.data.resolve_split(chosen),
+            self.extractor,
+            None if path is None else load_classifier(path),
+        )
+
     def callbacks(self, judge: Evaluation) -> list[pl.Callback]:
-        count = self.evaluation.grid
-        return [SampleGrid(self.folder.samples, self.real_images(count), count)]
+        count, classes = self.evaluation.grid, self.gan.num_classes
+        real = self.real_of_classes(columns_of(count, classes)) if classes else self.real_images(count)
+        return [SampleGrid(self.folder.samples, real, max(count, classes), num_classes=classes)]
+
+    def description(self) -> dict[str, Any]:
+        classes = {"num_classes": self.gan.num_classes, "class_names": list(self.data.class_names)}
+        return {**super().description(), **(classes if self.gan.num_classes else {})}
+
+    def real_of_classes(self, count: int) -> Tensor:
+        """The first training images of each class in [-1, 1], black where there are not as many."""
+        images, labels = self.data.train.images, self.data.train.labels
+        shown = images.new_zeros(self.data.num_classes, count, *images.shape[1:])
+        for label, row in enumerate(shown):
+            own = images[labels == label][:count]
+            row[: len(own)] = own
+        return to_unit(shown.flatten(0, 1))
 
     def real_images(self, count: int) -> Tensor:
         """The first training images in [-1, 1]."""
@@ -96,13 +131,14 @@ class Run(TrainingRun):
         features = judge.features(self.gan, stream=0)
         final = score_features(features, judge.reference)
         shares = class_shares(features, self.extractor, self.data.num_classes)
-        rescored, unmoved = self._score_best(judge)
+        rescored, unmoved, classes = self._score_best(judge)
         summary = summarise(
             self.gan,
             recorder,
             judge,
             rescored,
             unmoved,
+            classes,
             final,
             shares,
             self.real_images(256).to(self.gan.device),
@@ -114,8 +150,9 @@ class Run(TrainingRun):
             trainer.logger.finalize("success")
         return summary
 
-    def _score_best(self, evaluation: Evaluation) -> tuple[Scores, Scores | None]:
-        """Scores of the best checkpoint on fresh latents, and of its base generator where that differs."""
+    def _score_best(self, evaluation: Evaluation) -> tuple[Scores, Scores | None, ClassScores | None]:
+        """Scores of the best checkpoint on fresh latents, of its base generator where that differs, and of
+        its classes where it has some."""
         if not self.folder.best.is_file():
             raise FileNotFoundError(
                 f"no epoch of run {self.folder.name!r} was scored: {self.folder.best} is missing"
@@ -127,10 +164,11 @@ class Run(TrainingRun):
             {name.removeprefix(prefix): t for name, t in best.items() if name.startswith(prefix)}
         )
         try:
-            moved, unmoved = evaluation.score(self.gan, stream=-1), None
+            drawn, unmoved = evaluation.drawn(self.gan, stream=-1), None
             if isinstance(self.gan.generator, OrbitGenerator):
                 features = evaluation.features(self.gan, stream=-1, moved=False)
                 unmoved = score_features(features, evaluation.reference, neighbours=False)
-            return moved, unmoved
+            scores = score_features(drawn.features, evaluation.reference)
+            return scores, unmoved, evaluation.class_scores(drawn)
         finally:
             self.gan.ema.load_state_dict(kept)

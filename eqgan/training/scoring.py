@@ -41,9 +41,14 @@ def class_shares(features: Tensor, extractor: FeatureExtractor, num_classes: int
     Returns:
         One share a class, or None where the feature network does not tell these classes apart.
     """
+    classes = guessed_classes(features, extractor, num_classes)
+    return None if classes is None else (classes.bincount(minlength=num_classes) / len(features)).tolist()
+
+
+def guessed_classes(features: Tensor, extractor: FeatureExtractor, num_classes: int) -> Tensor | None:
+    """The class of each sample, as the feature network sees it; None where it does not tell these apart."""
     network = extractor.module
     if not isinstance(network, FeatureNetwork) or num_classes != network.classifier.out_features:
         return None
     device = next(network.parameters()).device
-    classes = network.heads(features.to(device))[0].argmax(1)
-    return (classes.bincount(minlength=num_classes) / len(features)).tolist()
+    return network.heads(features.to(device))[0].argmax(1)

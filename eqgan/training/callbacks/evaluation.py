@@ -1,14 +1,34 @@
 """Fréchet distance and its minimum, precision, recall, density and coverage, every few epochs."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from eqgan.metrics import FeatureExtractor, Reference, Scores, score_features
+from eqgan.metrics import (
+    ClassScores,
+    FeatureExtractor,
+    Reference,
+    Scores,
+    class_accuracy,
+    score_classes,
+    score_features,
+)
+from eqgan.training.classes import Classes
 from eqgan.training.module import GAN
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Features of fresh samples, (samples, features); of a conditional GAN also the classes they were asked
+    for and, if something can tell, the classes they look like."""
+
+    features: Tensor
+    labels: Tensor | None = None
+    guesses: Tensor | None = None
 
 
 class Evaluation(pl.Callback):
@@ -23,6 +43,7 @@ class Evaluation(pl.Callback):
         samples: images drawn for each score.
         every: epochs between evaluations; the last epoch is always scored.
         seed: of the latents.
+        classes: of the real images, for a conditional GAN.
     """
 
     def __init__(
@@ -32,16 +53,18 @@ class Evaluation(pl.Callback):
         samples: int = 10_000,
         every: int = 2,
         seed: int = 0,
+        classes: Classes | None = None,
     ) -> None:
         if samples < 2 or every < 1:
             raise ValueError(
                 f"expected at least 2 samples and an interval of 1 epoch, got {samples} and {every}"
             )
         self.reference, self.extractor = reference, extractor
-        self.samples, self.every, self.seed = samples, every, seed
+        self.samples, self.every, self.seed, self.classes = samples, every, seed, classes
         self.fid_min = math.inf
         self.fid_min_epoch = -1
         self.latest: Scores | None = None
+        self.accuracy: float | None = None
         self.improved = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: GAN) -> None:
@@ -49,44 +72,74 @@ class Evaluation(pl.Callback):
         epoch = trainer.current_epoch
         if (epoch + 1) % self.every and epoch + 1 != trainer.max_epochs:
             return
-        self.latest = self.score(pl_module, stream=epoch + 1)
+        drawn = self.drawn(pl_module, stream=epoch + 1)
+        self.latest, self.accuracy = score_features(drawn.features, self.reference), _accuracy(drawn)
         self.improved = self.latest.fid < self.fid_min
         if self.improved:
             self.fid_min, self.fid_min_epoch = self.latest.fid, epoch
 
-    def score(self, gan: GAN, stream: int) -> Scores:
-        """Scores of ``samples`` fresh images; ``stream`` tells apart the draws of one seed."""
-        return score_features(self.features(gan, stream), self.reference)
+    def class_scores(self, drawn: Drawn) -> ClassScores | None:
+        """Distances within the classes and accuracy; None of a GAN without classes."""
+        if self.classes is None or drawn.labels is None:
+            return None
+        return score_classes(drawn.features, drawn.labels, self.classes.references, drawn.guesses)
 
     def features(self, gan: GAN, stream: int, moved: bool = True) -> Tensor:
-        """Features of fresh images, (samples, features); the latents are drawn a thousand at a time.
+        """Features of fresh images; arguments as ``drawn``."""
+        return self.drawn(gan, stream, moved).features
+
+    def drawn(self, gan: GAN, stream: int, moved: bool = True) -> Drawn:
+        """``samples`` fresh images as features; latents and labels are drawn a thousand at a time.
 
         Args:
+            stream: tells apart the draws of one seed.
             moved: whether the random group element of an ``OrbitGenerator`` acts, or the identity instead.
         """
         self.extractor.module.to(gan.device)
         draws = torch.Generator().manual_seed(1_000_003 * (self.seed + 1) + stream)
         counts = [1000] * (self.samples // 1000) + [self.samples % 1000] * (self.samples % 1000 > 0)
-        latents = (gan.generator.draw_latents(count, draws) for count in counts)
-        if not moved:
-            latents = (torch.cat([z[:, :-1], torch.full_like(z[:, -1:], -math.inf)], 1) for z in latents)
         # a thousand at a time on a GPU; a CPU is faster when the activations stay in its cache
         size = 1000 if gan.device.type == "cuda" else 125
-        images = (_finite(gan.sample(z).float().clone()) for draw in latents for z in draw.split(size))
-        return torch.cat([self.extractor.extract(batch).cpu() for batch in images])
+        parts: list[Drawn] = []
+        for count in counts:
+            latents = gan.generator.draw_latents(count, draws)
+            labels = None if self.classes is None else self.classes.draw(count, draws).to(latents.device)
+            if not moved:
+                latents = torch.cat([latents[:, :-1], torch.full_like(latents[:, -1:], -math.inf)], 1)
+            batches = latents.split(size)
+            given = [None] * len(batches) if labels is None else labels.split(size)
+            parts += [self._part(gan, z, y) for z, y in zip(batches, given)]
+        return Drawn(*(_joined([getattr(part, name) for part in parts]) for name in vars(parts[0])))
+
+    def _part(self, gan: GAN, latents: Tensor, labels: Tensor | None) -> Drawn:
+        images = _finite(gan.sample(latents, labels).float().clone())
+        features = self.extractor.extract(images)
+        guess = None if labels is None or self.classes is None else self.classes.guess
+        guesses = None if guess is None else guess(images, features.to(images.device)).cpu()
+        return Drawn(features.cpu(), None if labels is None else labels.cpu(), guesses)
 
     def values(self) -> dict[str, float]:
         """The scores of this epoch, if it was scored, for the records."""
         if self.latest is None:
             return {}
         named = {k: getattr(self.latest, k) for k in ("fid", "precision", "recall", "density", "coverage")}
-        return {**{k: v for k, v in named.items() if v is not None}, "fid_min": self.fid_min}
+        scores = {k: v for k, v in named.items() if v is not None}
+        accuracy = {} if self.accuracy is None else {"class_accuracy": self.accuracy}
+        return {**scores, **accuracy, "fid_min": self.fid_min}
 
     def state_dict(self) -> dict[str, Any]:
         return {"fid_min": self.fid_min, "fid_min_epoch": self.fid_min_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.fid_min, self.fid_min_epoch = state_dict["fid_min"], state_dict["fid_min_epoch"]
+
+
+def _joined(parts: list[Tensor | None]) -> Tensor | None:
+    return None if parts[0] is None else torch.cat([part for part in parts if part is not None])
+
+
+def _accuracy(drawn: Drawn) -> float | None:
+    return None if drawn.guesses is None else class_accuracy(drawn.guesses, drawn.labels)
 
 
 def _finite(images: Tensor) -> Tensor:
