@@ -68,7 +68,7 @@ def noise(tmp_path_factory) -> Callable[[int, int, int], Path]:
     return made
 
 
-SHAPES = {"rotmnist": (22, 1, 10), "cifar10": (16, 3, 10), "mirabest": (150, 1, 2)}
+SHAPES = {"rotmnist": (24, 1, 10), "cifar10": (16, 3, 10), "mirabest": (150, 1, 2)}
 
 
 @pytest.mark.parametrize("path", CLASSIFIERS, ids=lambda p: p.stem)
