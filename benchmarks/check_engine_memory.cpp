@@ -1,0 +1,67 @@
+// Calls the engine on buffers of exactly the promised sizes. See check_engine_memory.sh.
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <vector>
+
+#include "engine.h"
+#include "tables.h"
+
+extern "C" {
+int best_isa();
+index_t packed_size(int isa, index_t in, index_t other, index_t cells);
+index_t gradient_size(int isa, index_t in, index_t other, index_t cells);
+void pack(int isa, const Filter *);
+void unpack(int isa, const Filter *);
+int run(int isa, const Task *, void (*)(void (*)(void *), void *, unsigned, unsigned));
+}
+
+static unsigned state = 1;
+
+static index_t draw(index_t least, index_t most) {
+  state = state * 1664525u + 1013904223u;
+  return least + (state >> 8) % (most - least + 1);
+}
+
+// On the heap and exactly as long, so that the sanitizer sees the first float beyond it.
+static std::vector<float> numbers(index_t count) {
+  std::vector<float> made(count);
+  for (float &value : made) value = static_cast<float>(draw(-100, 100)) / 100;
+  made.shrink_to_fit();
+  return made;
+}
+
+static double one_case(int isa) {
+  const index_t size = draw(1, 5), cells = size * size, in = draw(1, 6), other = draw(1, 11), batch = draw(1, 4);
+  const index_t padding = draw(-1, size + 1), least = size > 2 * padding ? size - 2 * padding : 1;
+  const index_t height = draw(least, least + 18), width = draw(least, least + 37);
+  const index_t out_height = height + 2 * padding - size + 1, out_width = width + 2 * padding - size + 1;
+  const index_t slices = draw(1, 3), floats = gradient_size(isa, in, other, cells);
+  std::vector<float> x = numbers(batch * in * order * height * width), weight = numbers(other * in * order * cells);
+  std::vector<float> plain = numbers(batch * other * order * out_height * out_width), out(plain.size());
+  std::vector<float> bias = numbers(other), packed(packed_size(isa, in, other, cells)), gradient(slices * floats);
+  Filter filter = {weight.data(), packed.data(), entrys[size - 1], in, other, order * cells, in * order * cells, cells};
+  pack(isa, &filter);
+  Task task = {x.data(), packed.data(), bias.data(), out.data(), plain.data(), gradient.data(), shifts[size - 1],
+               batch,    in,            other,       height,     width,        out_height,      out_width,
+               padding,  size,          cells,       draw(1, 9), slices};
+  if (draw(0, 2) == 0) task.plain = NULL, task.filter_gradient = NULL;
+  if (draw(0, 2) == 0) task.bias = NULL;
+  if (task.plain && draw(0, 2) == 0) task.out = NULL, task.filter = NULL;
+  if (run(isa, &task, NULL)) abort();
+  filter.packed = gradient.data();
+  unpack(isa, &filter);
+  double sum = 0;
+  for (float value : out) sum += value;
+  for (float value : weight) sum += value;
+  return sum;
+}
+
+int main(int count, char **words) {
+  const int rounds = count > 1 ? atoi(words[1]) : 150;
+  double sum = 0;
+  for (int isa = 0; isa <= best_isa(); isa++)
+    for (int round = 0; round < rounds; round++) sum += one_case(isa);
+  printf("%d cases, sum %g\n", rounds * (best_isa() + 1), sum);
+  return sum == sum ? 0 : 1;
+}
