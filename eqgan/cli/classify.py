@@ -92,7 +92,7 @@ Train a classifier that knows the symmetry of its images, and test it on upright
   eqgan classify --net p4cnn --data rotmnist           Rotated MNIST, tested on MNIST too
   eqgan classify --net p4mcnn --data photos/ --size 28 --epochs 40 --patience 10
   eqgan classify --config configs/classify/z2cnn.yaml --seed 1
-  eqgan classify --net resnet18 --data mirabest --init resnet18.pth --network.match none --train last-stage
+  eqgan classify --net resnet18 --data bccd --size 65 --network.match none --init resnet18.pth --train head
   eqgan classify --resume rotmnist-p4cnn_p4-s0
 
 The epoch that is best on the validation images is the one that is tested, the last one if none are held out
@@ -106,7 +106,8 @@ short forms (each stands for a nested setting, given in brackets):
   --lr RATE                              learning rate  [optimizer.lr]
   --schedule {{constant,one-cycle,cosine}}  of the learning rate  [schedule]
   --augment {{none,rotation,flip,shift}}   random changes of the training images  [augment]
-  --data {{auto,rotmnist,mnist,digits,PATH}}  images; PATH is a folder or an .npz  [dataset.source]
+  --data {{auto,rotmnist,mnist,digits,cifar10,mirabest,bccd,...,PATH}}  images; PATH is a folder or an .npz
+                                         [dataset.source]
   --data-root DIR                        where MNIST lies; else EQGAN_DATA, else data/  [dataset.root]
   --size N, --batch-size N, --fraction F [dataset.size, dataset.batch_size, dataset.fraction]
   --validation-fraction F                share of the training images held out  [dataset.validation_fraction]
