@@ -78,10 +78,11 @@ def prepare(parser: Parser, config: jsonargparse.Namespace) -> tuple[Run, bool]:
         settings=settings,
         config=text,
         trainer={**config.trainer, "precision": config.precision},
+        rollbacks=config.rollbacks,
+        deterministic=config.deterministic,
     )
     run.check()
-    if not resuming:
-        claim(folder, config.overwrite, text)
+    claim(run, config, resuming)
     return run, resuming
 
 

@@ -128,6 +128,12 @@ def add_run_settings(parser: Parser, seed: str, epochs: str) -> None:
     parser.add_argument("--overwrite", type=bool, nargs="?", const=True, default=False, help="replace a run")
     parser.add_argument("--log_dir", type=Path, default=Path("logs"), help="parent of logs/<run>")
     parser.add_argument("--precision", type=str, default="auto", help="auto, 32-true or bf16-mixed")
+    parser.add_argument(
+        "--rollbacks", type=int, default=3, help="times to go back with halved learning rates after diverging"
+    )
+    parser.add_argument(
+        "--deterministic", type=bool, nargs="?", const=True, default=False, help="the same bits on a GPU too"
+    )
     parser.add_argument("--trainer", type=dict[str, Any], default={}, help="arguments of Lightning's Trainer")
 
 

@@ -8,7 +8,7 @@ import yaml
 
 from eqgan.cli.options import Choices, Parser
 from eqgan.files import atomic_write
-from eqgan.training.base import flatten
+from eqgan.training.base import TrainingRun, flatten
 from eqgan.training.folder import RunFolder
 
 # Settings that do not change what a run computes; a resumed run may differ in them.
@@ -22,6 +22,8 @@ FREE_ON_RESUME = (
     "samples_dir",
     "dataset.root",
     "trainer",
+    "rollbacks",
+    "deterministic",
 )
 
 
@@ -100,8 +102,19 @@ def _require_same(stored: dict[str, Any], given: dict[str, Any], name: str) -> N
         )
 
 
-def claim(folder: RunFolder, overwrite: bool, text: str) -> None:
-    """Makes the folder of a new run, with its settings (YAML) in it."""
-    folder.claim(overwrite)
-    with atomic_write(folder.config) as temporary:
-        temporary.write_text(text)
+def claim(run: TrainingRun, config: jsonargparse.Namespace, resuming: bool) -> None:
+    """Takes the folder of a run for this process; a new one is made, with the settings in it.
+
+    Raises:
+        BlockingIOError: if another process writes the run.
+    """
+    run.lock.acquire()
+    if resuming:
+        return
+    try:
+        run.folder.claim(config.overwrite)
+        with atomic_write(run.folder.config) as temporary:
+            temporary.write_text(run.config)
+    except BaseException:
+        run.lock.release()
+        raise

@@ -1,6 +1,9 @@
 """What every run shares, whatever it trains: Lightning's Trainer, the callbacks' order, resuming."""
 
+import copy
+import logging
 import math
+import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -19,8 +22,12 @@ from eqgan.data.module import ImageData
 from eqgan.files import atomic_write
 from eqgan.training.callbacks import AtomicCheckpointIO, ProgressBar, Recorder, RunCheckpoint
 from eqgan.training.callbacks.checkpoint import read_checkpoint
+from eqgan.training.callbacks.divergence import DivergedError, DivergenceGuard
 from eqgan.training.callbacks.record import EpochClock
 from eqgan.training.folder import RunFolder
+from eqgan.training.lock import RunLock
+
+log = logging.getLogger("eqgan")
 
 
 @dataclass(kw_only=True)
@@ -35,11 +42,14 @@ class TrainingRun(ABC):
         settings: plain values that describe the run; kept in every record.
         config: the same as YAML, kept in every checkpoint.
         trainer: further arguments of Lightning's Trainer.
+        rollbacks: how often the run may go back to a good state after it diverged.
+        deterministic: use only algorithms that give the same bits every time, also where they are slower.
         progress_bar: whether one is shown.
 
     Class attributes:
         roles: the settings that say whose weights a checkpoint holds; they must be those of this run.
         metric: what the run is listed by in TensorBoard.
+        advice: what to do when training diverges.
         shown_steps, shown_epochs: what the progress bar shows.
     """
 
@@ -50,12 +60,19 @@ class TrainingRun(ABC):
     settings: dict[str, Any] = field(default_factory=dict)
     config: str = ""
     trainer: dict[str, Any] = field(default_factory=dict)
+    rollbacks: int = 3
+    deterministic: bool = False
     progress_bar: bool = True
+    lock: RunLock = field(init=False, repr=False)
 
     roles: ClassVar[tuple[str, ...]]
     metric: ClassVar[str]
+    advice: ClassVar[str]
     shown_steps: ClassVar[tuple[str, ...]] = ()
     shown_epochs: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        self.lock = RunLock(self.folder.lock)
 
     @property
     @abstractmethod
@@ -79,7 +96,26 @@ class TrainingRun(ABC):
         """What is left to do after the last epoch; the summary of the run."""
 
     def fit(self, resume: bool = False) -> dict[str, Any]:
-        """Trains to the end and returns the summary."""
+        """Trains to the end and returns the summary.
+
+        A run that diverges goes back to its last checkpoint, or to its start, with halved learning rates.
+
+        Raises:
+            DivergedError: if it does so more often than ``rollbacks``.
+            BlockingIOError: if another process writes this run.
+        """
+        with self.lock, _deterministic(self.deterministic):
+            start = copy.deepcopy(self.module.state_dict())
+            guard = DivergenceGuard()
+            while True:
+                try:
+                    return {**self._attempt(resume, guard), "rollbacks": guard.rollbacks}
+                except DivergedError as error:
+                    guard = self._rolled_back(error, guard)
+                    self.module.load_state_dict(start)
+                    resume = True
+
+    def _attempt(self, resume: bool, guard: DivergenceGuard) -> dict[str, Any]:
         judge = self.judge()
         recorder = Recorder(self.folder.samples / "metrics.csv", judge, self.shown_steps, self.shown_epochs)
         checkpoint = self.folder.last if resume and self.folder.last.exists() else None
@@ -88,17 +124,38 @@ class TrainingRun(ABC):
             self._keep_epochs()
         # a stream of its own: it depends neither on the networks nor on what this process drew before
         torch.manual_seed((1 << 32) + self.seed)
-        trainer = self._trainer(judge, recorder, step)
+        trainer = self._trainer(judge, recorder, guard, -1 if step is None and guard.rollbacks else step)
         with _quiet():
             trainer.fit(self.module, datamodule=self.data, ckpt_path=checkpoint, weights_only=True)
         return self.finish(judge, recorder, trainer)
+
+    def _rolled_back(self, error: DivergedError, guard: DivergenceGuard) -> DivergenceGuard:
+        """What guards the next attempt; the last straw is raised again with an explanation."""
+        count = len(guard.rollbacks)
+        best = self.folder.best
+        if count >= self.rollbacks:
+            tried = f" after {count} rollback(s), each with halved learning rates" if count else ""
+            kept = f"; {best.name} holds the best epoch so far" if best.exists() else ""
+            raise DivergedError(f"training diverged{tried}: {error}. {self.advice}{kept}") from error
+        last = self.folder.last
+        epoch = read_checkpoint(last)["epoch"] if last.exists() else None
+        to = "its start" if epoch is None else f"the end of epoch {epoch}"
+        log.warning(
+            "training diverged (%s): back to %s with halved learning rates (rollback %d of %d)",
+            *(error, to, count + 1, self.rollbacks),
+        )
+        return DivergenceGuard(
+            [*guard.rollbacks, {"why": str(error), "back_to_epoch": epoch, "rates_times": 0.5}]
+        )
 
     def check(self) -> None:
         """Meets, before the run's folder is touched, whatever would stop it before the first step.
 
         Raises:
-            ValueError: for an argument that Lightning's Trainer does not take.
+            ValueError: for an argument that Lightning's Trainer does not take, or a number out of range.
         """
+        if self.rollbacks < 0:
+            raise ValueError(f"--rollbacks: expected at least 0, got {self.rollbacks}")
         own = ("logger", "callbacks", "plugins", "max_epochs", "num_sanity_val_steps")
         own = (*own, "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
         own = (*own, "max_time", "fast_dev_run", "overfit_batches")
@@ -132,7 +189,9 @@ class TrainingRun(ABC):
         with atomic_write(self.folder.config) as temporary:
             temporary.write_text(yaml.safe_dump(kept, sort_keys=False))
 
-    def _trainer(self, judge: Any, recorder: Recorder, purge: int | None) -> pl.Trainer:
+    def _trainer(
+        self, judge: Any, recorder: Recorder, guard: DivergenceGuard, purge: int | None
+    ) -> pl.Trainer:
         options = {"accelerator": "auto", "devices": 1, "log_every_n_steps": 25, **self.trainer}
         logger = TensorBoardLogger(
             self.folder.logs_root,
@@ -144,6 +203,7 @@ class TrainingRun(ABC):
         if purge is None:
             logger.log_hyperparams(dict(flatten(self.settings)), {self.metric: math.nan})
         callbacks = [
+            guard,  # first: before records are cleared, or anything is made of weights that are no good
             EpochClock(recorder),
             judge,
             recorder,
@@ -162,6 +222,23 @@ class TrainingRun(ABC):
             num_sanity_val_steps=0,
             **options,
         )
+
+
+@contextmanager
+def _deterministic(on: bool) -> Iterator[None]:
+    """Algorithms that give the same bits every time, if asked for; afterwards as it was before."""
+    if not on:
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
 
 
 @contextmanager

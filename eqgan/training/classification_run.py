@@ -56,6 +56,7 @@ class ClassificationRun(TrainingRun):
 
     roles = ("network", "preprocess")
     metric = "validation_error_min"
+    advice = "Lower --optimizer.lr"
     shown_steps = ("loss", "accuracy")
     shown_epochs = ("validation_error", "validation_error_min")
 

@@ -55,6 +55,11 @@ class RunFolder:
     def best(self) -> Path:
         return self.logs / "checkpoints" / f"best-{self.score}.ckpt"
 
+    @property
+    def lock(self) -> Path:
+        """Beside the folder, which may be replaced while the lock is held."""
+        return self.logs_root / f".{self.name}.lock"
+
     def exists(self) -> bool:
         return self.logs.exists() or self.samples.exists()
 

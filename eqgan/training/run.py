@@ -65,6 +65,7 @@ class Run(TrainingRun):
 
     roles = ("generator", "discriminator")
     metric = "fid_min"
+    advice = "Lower --gan.lr_generator and --gan.lr_discriminator, or raise --penalty.gamma"
     shown_steps = ("d_loss", "g_loss")
     shown_epochs = ("fid", "fid_min")
 

@@ -17,6 +17,7 @@ from eqgan.metrics import (
     score_classes,
     score_features,
 )
+from eqgan.training.callbacks.divergence import DivergedError
 from eqgan.training.classes import Classes
 from eqgan.training.module import GAN
 
@@ -144,8 +145,5 @@ def _accuracy(drawn: Drawn) -> float | None:
 
 def _finite(images: Tensor) -> Tensor:
     if not torch.isfinite(images).all():
-        raise ValueError(
-            "training diverged: the generator draws images that are not finite. "
-            "Lower --gan.lr_generator and --gan.lr_discriminator; best-fid.ckpt holds the best epoch so far"
-        )
+        raise DivergedError("the generator draws images that are not finite")
     return images

@@ -9,6 +9,7 @@ import torch
 from eqgan.data.imageset import ImageSet
 from eqgan.data.module import ImageData
 from eqgan.metrics.classification import ClassificationScores, classification_scores
+from eqgan.training.callbacks.divergence import DivergedError
 from eqgan.training.classification import Classification
 from eqgan.training.statistics import sample_batches
 
@@ -102,7 +103,4 @@ class Validation(pl.Callback):
 
 def _require_finite(loss: float) -> None:
     if not math.isfinite(loss):
-        raise ValueError(
-            "training diverged: the loss is not finite. Lower --optimizer.lr; "
-            "the best checkpoint, if there is one, holds the best epoch so far"
-        )
+        raise DivergedError("the loss is not finite")
