@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from eqgan.data.bccd import BCCD
+from eqgan.data.c4mnist import c4_mnist
 from eqgan.data.cache import data_root
 from eqgan.data.cifar10 import PART, read_cifar10
 from eqgan.data.digits import rotated_digits
@@ -52,8 +53,9 @@ def open_source(source: str = "auto", root: str | None = None, size: int | None 
 
     Args:
         source: `auto` (rotmnist, or digits with a warning where MNIST is not to be had), `rotmnist`, `mnist`
-            (upright), `digits`, `cifar10` (or what there is of it), `cifar10-17k`, `mirabest`, `bccd`, `lens`
-            and `lens3` (simulated), a folder of images, or an .npz file.
+            (upright), `c4mnist` (in quarter turns), `digits`, `cifar10` (or what there is of it),
+            `cifar10-17k`, `mirabest`, `bccd`, `lens` and `lens3` (simulated), a folder of images, or an .npz
+            file.
         root: where named sets are looked for; see `eqgan.data.cache.data_root`.
         size: resize every image to `size` x `size` (Lanczos, anti-aliased).
 
@@ -153,6 +155,7 @@ _NAMED: dict[str, Callable[[str | None, int | None], Source]] = {
     "auto": _auto,
     "rotmnist": _rotmnist,
     "mnist": _mnist,
+    "c4mnist": c4_mnist,
     "digits": _digits,
     "cifar10": read_cifar10,
     PART.name: PART.read,
