@@ -1,0 +1,28 @@
+"""The tutorial runs, and prints what it says it prints."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TUTORIAL = Path(__file__).parents[1] / "docs" / "tutorial.py"
+
+
+def test_prints_what_it_says(tmp_path: Path) -> None:
+    for needed in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(needed)
+    path = os.pathsep.join([str(TUTORIAL.parents[1]), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, str(TUTORIAL)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    promised = [line[2:] for line in TUTORIAL.read_text().splitlines() if line.startswith("# ")][-5:]
+    assert all("True" in line or "p4" in line or "files" in line for line in promised)
+    printed = done.stdout.splitlines()
+    assert [line for line in printed if line in promised] == promised
