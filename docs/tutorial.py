@@ -3,7 +3,7 @@
     pip install eqgan onnx onnxscript onnxruntime && python docs/tutorial.py
 
 Half a minute on a laptop. What it prints is at the end of this file, and a test checks it. To use your own
-images, put them into one folder a class, `photos/train/cats/1.png`, and write `--data photos --size 28` below.
+images, put them into one folder a class, `photos/train/cats/1.png`, and write `--data photos --size 28`.
 """
 
 from pathlib import Path

@@ -117,7 +117,7 @@ def test_auto_does_not_hide_a_damaged_mnist(small_mnist) -> None:
         (
             "rotmnits",
             ValueError,
-            "unknown source.*auto, rotmnist, mnist, c4mnist, digits, cifar10.*a folder.*Did you mean 'rotmnist'",
+            "unknown source.*auto, rotmnist, mnist, c4mnist, digits.*a folder.*Did you mean 'rotmnist'",
         ),
         ("Digits", ValueError, "Did you mean 'digits'"),
         ("zebra", ValueError, "a folder of images or an .npz file.*Check the spelling, or the path"),
