@@ -32,8 +32,8 @@ EVERYTHING = {
     "penalty.every": 2,
     "augment": "ada",
     "augment.images": 1000,
-    "batch_size": 64,
-    "fraction": 0.25,
+    "batch_size": 32,
+    "fraction": 0.12,
     "augment.target": -0.5,
     "evaluation.grid": 20,
 }
