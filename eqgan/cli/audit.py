@@ -15,6 +15,7 @@ from eqgan.data.loader import to_unit
 from eqgan.data.sources import load_images
 from eqgan.metrics.audit import ANGLES, Audit, audit
 from eqgan.metrics.imported import module_from_path
+from eqgan.networks import GivenLabel
 from eqgan.training.callbacks import read_checkpoint
 from eqgan.training.load import find_checkpoint, load_classifier, load_gan
 
@@ -98,7 +99,12 @@ def _network(target: str) -> nn.Module:
         return module_from_path(target)
     path = find_checkpoint(path)
     if read_checkpoint(path)["eqgan"].get("kind", "GAN") == "GAN":
-        return load_gan(path).discriminator
+        discriminator = load_gan(path).discriminator
+        if not discriminator.num_classes:
+            return discriminator
+        asked = GivenLabel(discriminator, 0)
+        asked.image_shape, asked.group = discriminator.image_shape, discriminator.group
+        return asked
     return load_classifier(path)
 
 

@@ -19,13 +19,12 @@ from eqgan.data.module import ImageData
 from eqgan.data.sources import open_source
 from eqgan.files import atomic_write
 from eqgan.metrics import FeatureExtractor, Scores, score_features
-from eqgan.metrics.equivariance import invariance_error
-from eqgan.networks import GivenLabel, OrbitGenerator
+from eqgan.networks import OrbitGenerator
 from eqgan.training.callbacks import Evaluation
 from eqgan.training.classes import Classes, classes_of
-from eqgan.training.load import find_checkpoint, open_gan
+from eqgan.training.load import find_checkpoint, load_classifier, open_gan
 from eqgan.training.module import GAN
-from eqgan.training.report import versions
+from eqgan.training.report import discriminator_error, versions
 from eqgan.training.scoring import class_shares, image_reference
 
 EXAMPLES = """\
@@ -98,13 +97,15 @@ def _of_gan(options: argparse.Namespace) -> dict[str, Any]:
     reference = image_reference(real.images, real.split, extractor)
     samples = options.samples or settings["evaluation"]["samples"]
     seed = settings["seed"] if options.seed is None else options.seed
-    draws = Evaluation(reference, extractor, samples, 1, seed, _classes(gan, real, extractor))
+    classes = _classes(gan, real, extractor, settings["evaluation"].get("classifier"))
+    draws = Evaluation(reference, extractor, samples, 1, seed, classes)
     scores, shares, by_class = [], None, None
     for repeat in range(options.repeats):
         drawn = draws.drawn(gan, stream=-1 - repeat)
         scores.append(score_features(drawn.features, reference, kernel=True, k=options.neighbours))
         shares = shares or class_shares(drawn.features, extractor, len(real.images.class_names))
-        by_class = by_class or draws.class_scores(drawn)
+        if classes is not None and classes.references:
+            by_class = by_class or draws.class_scores(drawn)
     return {
         "of": str(path),
         "seed": seed,
@@ -170,29 +171,21 @@ def _unmoved(gan: GAN, draws: Evaluation) -> float | None:
     return score_features(draws.features(gan, -1, moved=False), draws.reference, neighbours=False).fid
 
 
-def _classes(gan: GAN, real: Real, extractor: FeatureExtractor) -> Classes | None:
-    """Those of the real images, which must be those of a conditional GAN."""
-    found = len(real.images.class_names)
+def _classes(gan: GAN, real: Real, extractor: FeatureExtractor, judge: str | None) -> Classes | None:
+    """What is known of the classes of a conditional GAN; drawn evenly where the real images have none."""
     if not gan.num_classes:
         return None
-    if found != gan.num_classes:
-        raise ValueError(
-            f"this GAN draws images of {gan.num_classes} classes, {real.images.name} has {found or 'none'}. "
-            "Leave --reference out, or name images of the same classes"
-        )
-    return classes_of(real.images, real.split, extractor)
+    if real.images.labels is None or len(real.images.class_names) != gan.num_classes:
+        return Classes(torch.full((gan.num_classes,), 1 / gan.num_classes), (), None)
+    return classes_of(real.images, real.split, extractor, None if judge is None else load_classifier(judge))
 
 
 def _invariance_error(gan: GAN, real: Real) -> float | None:
-    """Of the discriminator, on real images; None where it gives all of them the same score."""
-    if tuple(real.images.images.shape[1:]) != gan.discriminator.image_shape:
+    """Of the discriminator, on real images of its shape."""
+    images = real.images.images[:256]
+    if len(images) < 2 or tuple(images.shape[1:]) != gan.discriminator.image_shape:
         return None
-    network = GivenLabel(gan.discriminator, 0) if gan.num_classes else gan.discriminator
-    images = to_unit(real.images.images[:256]).to(gan.device)
-    try:
-        return invariance_error(network, images, gan.discriminator.group)
-    except ValueError:
-        return None
+    return discriminator_error(gan, to_unit(images).to(gan.device))
 
 
 def _show(told: dict[str, Any]) -> None:

@@ -57,7 +57,7 @@ def summarise(
         "classes_at_minimum": None if classes is None else classes.as_dict(),
         "fid_min_without_group_element": None if unmoved is None else unmoved.fid,
         "class_shares_final": class_shares,
-        "invariance_error": _invariance_error(gan, real),
+        "invariance_error": discriminator_error(gan, real),
         "logs": str(folder.logs),
         "samples": str(folder.samples),
         "settings": settings,
@@ -65,8 +65,10 @@ def summarise(
     }
 
 
-def _invariance_error(gan: GAN, real: torch.Tensor) -> float | None:
-    """None where it says nothing: a discriminator that collapsed gives every image the same score."""
+def discriminator_error(gan: GAN, real: torch.Tensor) -> float | None:
+    """Invariance error of the discriminator on real images in [-1, 1].
+
+    None where it says nothing: a discriminator that collapsed gives every image the same score."""
     try:
         network = GivenLabel(gan.discriminator, 0) if gan.num_classes else gan.discriminator
         return invariance_error(network, real, gan.discriminator.group)

@@ -57,10 +57,10 @@ GAN_SETTINGS = {
 """Of the GANs that are made here and never trained."""
 
 
-def tiny_gan(group: PlaneGroup, seed: int = 0) -> GAN:
+def tiny_gan(group: PlaneGroup, seed: int = 0, num_classes: int = 0) -> GAN:
     """A GAN of `GAN_SETTINGS` under this group, its average a little away from its generator."""
     torch.manual_seed(seed)
-    gan = gan_from_settings(_settings_for(group), (1, 28, 28))
+    gan = gan_from_settings(_settings_for(group), (1, 28, 28), num_classes)
     for weight in gan.ema.module.parameters():
         weight.data.mul_(1.1)
     return gan
@@ -77,6 +77,7 @@ def saved(gan: GAN, path: Path, **settings: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump({**_settings_for(gan.discriminator.group), **settings})
     described = {"format": FORMAT, "config": text, "image_shape": list(gan.discriminator.image_shape)}
+    described |= {"num_classes": gan.num_classes} if gan.num_classes else {}
     torch.save({"state_dict": gan.state_dict(), "eqgan": described, "epoch": 0}, path)
     return path
 

@@ -109,6 +109,8 @@ def test_checkpoints_of_this_program(json_of, tmp_path, complaint):
     for target in (path, tmp_path / "logs" / "run"):
         told = json_of(command, target, "--angles", "none", "--require", "p4")
         assert (told["group"], told["exact_groups"]) == ("p4", ["z2", "p2", "p4"])
+    conditional = saved(tiny_gan(P4, num_classes=3), tmp_path / "conditional.ckpt")
+    assert json_of(command, conditional, "--angles", "none")["group"] == "p4"
     path.write_bytes(b"no checkpoint")
     assert "damaged or no plain checkpoint" in complaint(command, path)
     assert "no checkpoint at" in complaint(command, tmp_path / "nowhere.ckpt")

@@ -94,6 +94,21 @@ def test_images_from_anywhere(run, tmp_path, json_of, complaint):
     assert "say with --reference" in complaint(evaluate, "x.npz")
 
 
+def test_a_conditional_gan(tmp_path, json_of, capsys):
+    """Labels as often as among the real images; even ones where those have no labels."""
+    path = saved(tiny_gan(P4, num_classes=10), tmp_path / "x.ckpt")
+    told = json_of(evaluate, path, "--samples", "60")
+    assert len(told["classes"]["by_class"]) == 10
+    assert 0 <= told["classes"]["accuracy"] <= 1
+    assert told["invariance_error"] < 1e-12
+    np.savez("plain.npz", images=load_images("digits", split="test").images[:50].numpy())
+    plain = json_of(evaluate, path, "--samples", "60", "--reference", "plain.npz")
+    assert plain["classes"] is None
+    assert plain["fid"] > 0
+    evaluate([str(path), "--samples", "60"])
+    assert "samples of the right class" in " ".join(capsys.readouterr().out.split())
+
+
 def test_table_and_file(run, capsys):
     evaluate([str(run), "--samples", "40", "--repeats", "2", "--out", "scores.json"])
     out = capsys.readouterr().out

@@ -67,6 +67,23 @@ def test_orbits(run):
         assert picture.size == (3 * (4 * 29 + 1), 3 * (2 * 29 + 1)), "a row is an orbit"
 
 
+def test_classes_of_a_conditional_gan(tmp_path, complaint):
+    path = saved(tiny_gan(P4, num_classes=3), tmp_path / "x.ckpt")
+    sample([str(path), "-n", "6", "--out", "x.npz", "--class", "2"])
+    sample([str(path), "-n", "40", "--out", "y.npz", "--orbit"])
+    sample([str(path), "-n", "40", "--out", "folder"])
+    with np.load("x.npz") as threes, np.load("y.npz") as all_of_them:
+        assert threes["labels"].tolist() == [2] * 6
+        labels = all_of_them["labels"]
+        assert set(labels) == {0, 1, 2}
+        assert (labels.reshape(40, 4) == labels.reshape(40, 4)[:, :1]).all()
+    assert sorted(os.listdir("folder")) == ["0", "1", "2"]
+    assert torch.equal(load_images("y.npz").labels, torch.from_numpy(labels))
+    assert "no class 3: this GAN draws 3 classes, 0 to 2" in complaint(
+        sample, path, "--out", "z.npz", "--class", "3"
+    )
+
+
 def test_json(run, json_of):
     told = json_of(sample, run, "-n", "2", "--out", "x.npz")
     assert (told["count"], told["out"], told["class"]) == (2, "x.npz", None)
