@@ -79,6 +79,8 @@ def read_run(logs: Path, label: str, samples_root: Path | None = None) -> RunRec
             f"Runs in {logs.parent}: {', '.join(there) or 'none'}."
         )
     config = yaml.safe_load((logs / "config.yaml").read_text()) or {}
+    if "network" in config:
+        raise ValueError(f"{logs} is the run of a classifier (eqgan classify), expected that of a GAN")
     samples = _samples(logs, config, samples_root)
     rows = _rows(samples / "metrics.csv")
     if not rows:

@@ -143,6 +143,8 @@ def show_summary(summary: dict[str, Any], console: Console | None = None) -> Non
         f"{summary['epochs']} epochs, {summary['generator_steps']:,} generator steps "
         f"in {summary['training_seconds']:.0f} s (+ {summary['evaluation_seconds']:.0f} s evaluation)",
     )
+    if rollbacks := summary.get("rollbacks"):
+        table.add_row("rolled back", "; ".join(f"{r['why']}, rates halved" for r in rollbacks))
     table.add_row("speed", f"{summary['images_per_second'] or 0:.0f} images/s")
     table.add_row("peak memory", f"{summary['peak_memory_mebibytes']:.0f} MiB")
     table.add_row("FID at the end", f"{summary['fid_final']:.2f}")

@@ -76,6 +76,10 @@ def test_what_is_no_run(tmp_path):
     made_run(tmp_path, "a", [1.0])
     with pytest.raises(FileNotFoundError, match=r"no run at .*b: expected the folder of a run.*logs: a\."):
         read_runs([tmp_path / "logs" / "b"])
+    (tmp_path / "logs" / "c").mkdir()
+    (tmp_path / "logs" / "c" / "config.yaml").write_text("network: {class_path: x}")
+    with pytest.raises(ValueError, match="is the run of a classifier"):
+        read_runs([tmp_path / "logs" / "c"])
     (tmp_path / "samples" / "a" / "metrics.csv").write_text("epoch,fid\n0,many\n")
     with pytest.raises(ValueError, match="expected a table of numbers"):
         read_runs([tmp_path / "logs" / "a"])
