@@ -22,6 +22,7 @@ COMMANDS = {
     "sample": ("eqgan.cli.sample:sample", "images of a trained GAN: an .npz, a folder, a grid; their orbits"),
     "predict": ("eqgan.cli.predict:predict", "class probabilities of images, by a trained classifier"),
     "audit": ("eqgan.cli.audit:audit_network", "how equivariant a network is, ours or your own"),
+    "convert": ("eqgan.cli.convert:convert", "write images into a store that is larger than memory"),
     "compare": ("eqgan.cli.compare:compare", "curves, sample grids and settings of several runs on one page"),
 }
 

@@ -34,17 +34,17 @@ def read_folder(folder: Path, name: str, size: int | None = None) -> Source:
     Raises:
         ValueError: no image, a broken image, or images of different sizes and no `size`.
     """
-    files = {split: _image_files(part) for split, part in _split_folders(folder).items()}
-    read = {split: [_read(path, size) for path in paths] for split, paths in files.items()}
+    files = {split: image_files(part) for split, part in split_folders(folder).items()}
+    read = {split: [read_image(path, size) for path in paths] for split, paths in files.items()}
     every_path = [path for paths in files.values() for path in paths]
     every_image = [image for images in read.values() for image in images]
     _check_sizes(every_path, every_image)
     grey = all(image.ndim == 2 for image in every_image)
     labels, classes = label_indices(
-        {split: _classes(part, files[split]) for split, part in _split_folders(folder).items()}
+        {split: file_classes(part, files[split]) for split, part in split_folders(folder).items()}
     )
     sets = {
-        split: ImageSet.of(name, _stack(images, grey), labels[split], None, classes)
+        split: ImageSet.of(name, stack(images, grey), labels[split], None, classes)
         for split, images in read.items()
     }
     return Source.of(name, sets, size)
@@ -67,13 +67,13 @@ def read_images(
     channels, side, _ = image_shape
     if missing := [path for path in paths if not path.is_file()]:
         raise FileNotFoundError(f"{missing[0]}: no such image")
-    read = [_read(path, side) for path in paths]
+    read = [read_image(path, side) for path in paths]
     if channels == 1:
         read = [p if p.ndim == 2 else np.asarray(Image.fromarray(p).convert("L")) for p in read]
-    return _stack(read, grey=channels == 1)
+    return stack(read, grey=channels == 1)
 
 
-def _split_folders(folder: Path) -> dict[str, Path]:
+def split_folders(folder: Path) -> dict[str, Path]:
     """Return split to folder: the sub-folders if they are named as splits, else the folder itself."""
     inside = {path.name: path for path in folder.iterdir() if not path.name.startswith(".")}
     if "train" in inside and set(inside) <= set(_SPLITS) and all(path.is_dir() for path in inside.values()):
@@ -81,7 +81,7 @@ def _split_folders(folder: Path) -> dict[str, Path]:
     return {"train": folder}
 
 
-def _image_files(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
     """Return the images under a folder in a fixed order.
 
     Raises:
@@ -102,7 +102,7 @@ def _image_files(folder: Path) -> list[Path]:
     return files
 
 
-def _classes(folder: Path, files: list[Path]) -> np.ndarray | None:
+def file_classes(folder: Path, files: list[Path]) -> np.ndarray | None:
     """Return the class of each file: its first sub-folder; None where there are no sub-folders.
 
     Raises:
@@ -121,7 +121,7 @@ def _classes(folder: Path, files: list[Path]) -> np.ndarray | None:
     return np.array([names[0] for names in parts])
 
 
-def _read(path: Path, size: int | None) -> np.ndarray:
+def read_image(path: Path, size: int | None) -> np.ndarray:
     """Read one image as uint8 (height, width) if it is grey, else (height, width, 3).
 
     Raises:
@@ -159,19 +159,25 @@ def _eight_bits(image: Image.Image, path: Path) -> np.ndarray:
 
 
 def _check_sizes(paths: list[Path], images: list[np.ndarray]) -> None:
-    first = images[0].shape[:2]
     for path, image in zip(paths, images):
-        if image.shape[:2] != first:
-            sizes = [
-                f"{file} is {i.shape[1]} x {i.shape[0]}" for file, i in ((paths[0], images[0]), (path, image))
-            ]
-            raise ValueError(
-                f"expected images of one size, got at least two: {sizes[0]}, {sizes[1]} (width x height). "
-                "Add --size N to resize all of them to N x N."
-            )
+        check_size((paths[0], images[0]), (path, image))
 
 
-def _stack(images: list[np.ndarray], grey: bool) -> Tensor:
+def check_size(first: tuple[Path, np.ndarray], other: tuple[Path, np.ndarray]) -> None:
+    """Compare the sizes of two images.
+
+    Raises:
+        ValueError: they differ; names both files.
+    """
+    if first[1].shape[:2] != other[1].shape[:2]:
+        sizes = [f"{path} is {image.shape[1]} x {image.shape[0]}" for path, image in (first, other)]
+        raise ValueError(
+            f"expected images of one size, got at least two: {sizes[0]}, {sizes[1]} (width x height). "
+            "Add --size N to resize all of them to N x N."
+        )
+
+
+def stack(images: list[np.ndarray], grey: bool) -> Tensor:
     """Stack to uint8 (N, channels, height, width)."""
     if grey:
         return torch.from_numpy(np.stack(images))[:, None]

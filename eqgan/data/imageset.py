@@ -3,12 +3,15 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
 from PIL import Image
 from torch import Tensor
+
+from eqgan.data.loader import Loader, TensorLoader
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,19 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        return tuple(self.images.shape[1:])
+
+    def head(self, count: int) -> UInt8[Tensor, "m channels height width"]:
+        """Return the first images, at most `count`."""
+        return self.images[:count]
+
+    def loader(self, batch_size: int, device: torch.device | str = "cpu", **options: Any) -> Loader:
+        """Return what iterates over `(image, label)` batches on a device; options as of `TensorLoader`."""
+        return TensorLoader(self.images, self.labels, batch_size, device=device, **options)
 
     def subset(self, indices: Int64[Tensor, " m"]) -> "ImageSet":
         """Return the images at `indices`, in that order, with their labels and angles."""
@@ -118,7 +134,7 @@ class Source:
     def _square(self, images: ImageSet) -> ImageSet:
         if self.size is not None:
             return images.resized(self.size)
-        height, width = images.images.shape[-2:]
+        _, height, width = images.image_shape
         if height != width:
             raise ValueError(
                 f"{self.name}: expected square images, got {width} x {height} pixels (width x height). "

@@ -1,5 +1,6 @@
 """Batches from a tensor that lies on the device: no worker processes, no Python per image."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 import numpy as np
@@ -8,23 +9,93 @@ from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
 
-class TensorLoader:
-    """Iterate over `(image, label)` batches of a set held as bytes on the device.
+class Loader(ABC):
+    """Iterate over `(image, label)` batches, images float in [-1, 1], in an order of its own each epoch.
 
-    Each epoch goes through the images in an order that depends on (seed, epoch) and nothing else: a resumed
-    run sees the batches of the uninterrupted one, and no global random state is touched. Lightning calls
-    `loader.sampler.set_epoch`, so `sampler` is the loader itself.
+    The order depends on (seed, epoch) and nothing else: a resumed run sees the batches of the uninterrupted
+    one, and no global random state is touched. Lightning calls `loader.sampler.set_epoch`, so `sampler` is
+    the loader itself.
+
+    Args:
+        count: number of images.
+        batch_size: images per batch and rank.
+        seed: of the order, not negative.
+        shuffle: draw a new order each epoch; otherwise as they come.
+        drop_last: leave out the last, smaller batch.
+        rank: of this process; every process must be given the same seed.
+        world_size: number of processes; each sees an equal share of every epoch.
+
+    Raises:
+        ValueError: an argument out of range, or not one whole batch per rank.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        drop_last: bool = True,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if batch_size < 1 or seed < 0 or not 0 <= rank < world_size:
+            raise ValueError(
+                "expected batch_size >= 1, seed >= 0 and 0 <= rank < world_size, "
+                f"got {batch_size}, {seed}, {rank} and {world_size}."
+            )
+        self.share = count // world_size if drop_last else -(-count // world_size)
+        if self.share < (batch_size if drop_last else 1):
+            raise ValueError(
+                f"expected at least one batch of {batch_size} images for each of {world_size} process(es), "
+                f"got {count} images. Use --batch-size {max(1, count // world_size)} or less, or more images."
+            )
+        self.count, self.batch_size, self.seed, self.shuffle = count, batch_size, seed, shuffle
+        self.drop_last, self.rank, self.world_size, self.epoch = drop_last, rank, world_size, 0
+
+    @abstractmethod
+    def __iter__(
+        self,
+    ) -> Iterator[tuple[Float32[Tensor, "batch channels height width"], Int64[Tensor, " batch"]]]:
+        """Go through one epoch."""
+
+    @property
+    def sampler(self) -> "Loader":
+        """The object whose `set_epoch` is called before each epoch."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the epoch to come."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.share // self.batch_size if self.drop_last else -(-self.share // self.batch_size)
+
+    def order(self) -> Int64[Tensor, " share"]:
+        """Return the indices that this rank goes through in this epoch, on the CPU."""
+        order = torch.arange(self.count)
+        if self.shuffle:
+            state = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1, np.uint64)
+            order = self.permutation(torch.Generator().manual_seed(int(state[0]) >> 1))
+        missing = self.share * self.world_size - self.count
+        if missing > 0:  # without drop_last: the first ones again, so that the shares are equal
+            order = torch.cat([order, order[:missing]])
+        return order[self.rank :: self.world_size][: self.share]
+
+    def permutation(self, generator: torch.Generator) -> Int64[Tensor, " n"]:
+        """Return all indices in random order."""
+        return torch.randperm(self.count, generator=generator)
+
+
+class TensorLoader(Loader):
+    """Batches of a set held as bytes on the device.
 
     Args:
         images: (N, channels, height, width), 0 to 255.
         labels: (N,), or None: zeros are yielded.
         batch_size: images per batch and rank.
-        seed: of the order, not negative.
-        shuffle: draw a new order each epoch; otherwise as they come.
-        drop_last: leave out the last, smaller batch.
+        seed, shuffle, drop_last, rank, world_size: see `Loader`.
         device: where the set is kept and the batches are made; None: where the images are.
-        rank: of this process; every process must be given the same seed.
-        world_size: number of processes; each sees an equal share of every epoch.
 
     Raises:
         ValueError: an argument out of range, or not one whole batch per rank.
@@ -46,57 +117,20 @@ class TensorLoader:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        if batch_size < 1 or seed < 0 or not 0 <= rank < world_size:
-            raise ValueError(
-                "expected batch_size >= 1, seed >= 0 and 0 <= rank < world_size, "
-                f"got {batch_size}, {seed}, {rank} and {world_size}."
-            )
-        count = len(images)
-        self.share = count // world_size if drop_last else -(-count // world_size)
-        if self.share < (batch_size if drop_last else 1):
-            raise ValueError(
-                f"expected at least one batch of {batch_size} images for each of {world_size} process(es), "
-                f"got {count} images. Use --batch-size {max(1, count // world_size)} or less, or more images."
-            )
+        super().__init__(len(images), batch_size, seed, shuffle, drop_last, rank, world_size)
         self.images = images.to(device)
-        self.labels = (torch.zeros(count, dtype=torch.int64) if labels is None else labels).to(
+        self.labels = (torch.zeros(len(images), dtype=torch.int64) if labels is None else labels).to(
             self.images.device
         )
-        self.batch_size, self.seed, self.shuffle, self.drop_last = batch_size, seed, shuffle, drop_last
-        self.rank, self.world_size, self.epoch = rank, world_size, 0
-
-    @property
-    def sampler(self) -> "TensorLoader":
-        """The object whose `set_epoch` is called before each epoch."""
-        return self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the epoch to come."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.share // self.batch_size if self.drop_last else -(-self.share // self.batch_size)
 
     def __iter__(
         self,
     ) -> Iterator[tuple[Float32[Tensor, "batch channels height width"], Int64[Tensor, " batch"]]]:
-        order = self.order().to(self.images.device)
+        order = self.order().to(
+            self.images.device
+        )  # at once: a copy for every batch would wait for the device
         for batch in order.split(self.batch_size)[: len(self)]:
             yield to_unit(self.images[batch]), self.labels[batch]
-
-    def order(self) -> Int64[Tensor, " share"]:
-        """Return the indices that this rank goes through in this epoch, on the CPU."""
-        count = len(self.images)
-        if self.shuffle:
-            state = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1, np.uint64)
-            generator = torch.Generator().manual_seed(int(state[0]) >> 1)
-            order = torch.randperm(count, generator=generator)
-        else:
-            order = torch.arange(count)
-        missing = self.share * self.world_size - count
-        if missing > 0:  # without drop_last: the first ones again, so that the shares are equal
-            order = torch.cat([order, order[:missing]])
-        return order[self.rank :: self.world_size][: self.share]
 
 
 def to_unit(images: UInt8[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:

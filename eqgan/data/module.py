@@ -5,7 +5,7 @@ import pytorch_lightning as pl
 import torch
 
 from eqgan.data.imageset import ImageSet, Source
-from eqgan.data.loader import TensorLoader
+from eqgan.data.loader import Loader
 from eqgan.data.sources import open_source
 
 
@@ -91,7 +91,7 @@ class ImageData(pl.LightningDataModule):
         train, self.validation = self._draw(self.reference("train"))
         share = "" if self.fraction == 1 else f"-{100 * self.fraction:g}pct"
         self.name, self.sha256 = source.name + share, source.sha256
-        self.image_shape = tuple(train.images.shape[1:])
+        self.image_shape = train.image_shape
         self.class_names, self.num_classes = train.class_names, len(train.class_names) or 1
         self.train = train
 
@@ -123,19 +123,19 @@ class ImageData(pl.LightningDataModule):
         """
         return self._open().test_sets()
 
-    def train_dataloader(self) -> TensorLoader:
+    def train_dataloader(self) -> Loader:
         """Return the loader, on the device and with the share of images of this process."""
         self.setup()
         return self.loader(self.train, shuffle=True, drop_last=self.drop_last)
 
-    def val_dataloader(self) -> TensorLoader | list[TensorLoader]:
+    def val_dataloader(self) -> Loader | list[Loader]:
         """Return the loader of the validation images, in their order; an empty list if there are none."""
         self.setup()
         return self.loader(self.validation) if len(self.validation) else []
 
     def loader(
         self, images: ImageSet, shuffle: bool = False, drop_last: bool = False, batch_size: int | None = None
-    ) -> TensorLoader:
+    ) -> Loader:
         """Return a loader of any set on the trainer's device; by default every image, in order.
 
         Args:
@@ -148,14 +148,12 @@ class ImageData(pl.LightningDataModule):
         if self.trainer is not None:
             device = self.trainer.strategy.root_device
             rank, world_size = self.trainer.global_rank, self.trainer.world_size
-        return TensorLoader(
-            images.images,
-            images.labels,
+        return images.loader(
             batch_size or self.batch_size,
+            device,
             seed=self.seed,
             shuffle=shuffle,
             drop_last=drop_last,
-            device=device,
             rank=rank,
             world_size=world_size,
         )

@@ -47,12 +47,15 @@ def read_npz(path: Path, name: str, size: int | None = None) -> Source:
     return Source.of(name, sets, size)
 
 
-def to_images(values: np.ndarray, where: str = "array") -> np.ndarray:
+def to_images(
+    values: np.ndarray, where: str = "array", bounds: tuple[float, float] | None = None
+) -> np.ndarray:
     """Turn an image-like array into contiguous uint8 (N, channels, H, W).
 
     Args:
         values: of one of the shapes and ranges named in `read_npz`.
         where: what to call the array in errors.
+        bounds: least and largest value of the whole of which these are a part; theirs by default.
 
     Raises:
         ValueError: NaN or infinite values, or another range.
@@ -71,7 +74,7 @@ def to_images(values: np.ndarray, where: str = "array") -> np.ndarray:
             raise ValueError(
                 f"{where}: expected finite values, got {bad:,} NaN or infinite ones. Remove these images."
             )
-    low, high = values.min().item(), values.max().item()
+    low, high = bounds or (values.min().item(), values.max().item())
     if np.issubdtype(values.dtype, np.integer):
         scaled = values if low >= 0 and high <= 255 else None
     else:
@@ -96,7 +99,8 @@ def _scale(values: np.ndarray, low: float, high: float) -> np.ndarray | None:
     return np.clip(np.floor(values + 0.5), 0, 255)
 
 
-def _is_image_like(array: np.ndarray) -> bool:
+def is_image_like(array: np.ndarray) -> bool:
+    """Return whether an array has a shape and a type that images have."""
     numeric = np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)
     if not (numeric or array.dtype == bool) or array.size == 0:
         return False
@@ -105,18 +109,18 @@ def _is_image_like(array: np.ndarray) -> bool:
 
 def _sort(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
     """Sort arrays into splits by their names, if those of the images say "train"; else all are train."""
-    if not any(_is_image_like(array) and "train" in key.lower() for key, array in arrays.items()):
+    if not any(is_image_like(array) and "train" in key.lower() for key, array in arrays.items()):
         return {"train": dict(arrays)}
     splits = {
         split: {key: array for key, array in arrays.items() if token in key.lower()}
         for split, token in _SPLITS.items()
     }
-    return {split: part for split, part in splits.items() if any(map(_is_image_like, part.values()))}
+    return {split: part for split, part in splits.items() if any(map(is_image_like, part.values()))}
 
 
 def _image_key(arrays: Mapping[str, np.ndarray], path: Path) -> str:
     for key, array in arrays.items():
-        if _is_image_like(array):
+        if is_image_like(array):
             return key
     got = ", ".join(f"{key} {array.dtype}{array.shape}" for key, array in arrays.items()) or "no arrays"
     raise ValueError(

@@ -26,6 +26,7 @@ from eqgan.data.mnist import MnistNotFoundError, load_mnist
 from eqgan.data.npz import read_npz
 from eqgan.data.rotated import with_rotated_test
 from eqgan.data.rotmnist import ROTMNIST_SHA256, SPLITS, rotated_mnist, unseen_test_rows
+from eqgan.data.store import is_store, read_store
 
 log = logging.getLogger("eqgan")
 
@@ -54,8 +55,8 @@ def open_source(source: str = "auto", root: str | None = None, size: int | None 
     Args:
         source: `auto` (rotmnist, or digits with a warning where MNIST is not to be had), `rotmnist`, `mnist`
             (upright), `c4mnist` (in quarter turns), `digits`, `cifar10` (or what there is of it),
-            `cifar10-17k`, `mirabest`, `bccd`, `lens` and `lens3` (simulated), a folder of images, or an .npz
-            file.
+            `cifar10-17k`, `mirabest`, `bccd`, `lens` and `lens3` (simulated), a folder of images, an .npz
+            file, or a store (see `eqgan.data.store`).
         root: where named sets are looked for; see `eqgan.data.cache.data_root`.
         size: resize every image to `size` x `size` (Lanczos, anti-aliased).
 
@@ -73,6 +74,8 @@ def open_source(source: str = "auto", root: str | None = None, size: int | None 
     if source in _NAMED:
         return _NAMED[source](root, size)
     path = Path(source).expanduser()
+    if is_store(path):
+        return read_store(path, size)
     if path.is_dir():
         return read_folder(path, _name_of(path.resolve().name, "folder"), size)
     if path.is_file() and path.suffix.lower() == ".npz":
@@ -177,7 +180,7 @@ def _name_of(stem: str, kind: str) -> str:
 
 def _unknown(source: str, path: Path) -> Exception:
     """Return the error for a source that is neither a name nor something that can be read."""
-    accepted = f"{', '.join(_NAMED)}, a folder of images or an .npz file"
+    accepted = f"{', '.join(_NAMED)}, a folder of images, an .npz file or a store"
     if path.is_file():
         return ValueError(f"{path}: expected {accepted}, got another kind of file. Convert it to .npz.")
     near = difflib.get_close_matches(source.lower(), _NAMED, n=1)

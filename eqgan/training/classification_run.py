@@ -121,7 +121,7 @@ class ClassificationRun(TrainingRun):
             recorder,
             judge,
             tests,
-            to_unit(self.data.train.images[:256]).to(module.device),
+            to_unit(self.data.train.head(256)).to(module.device),
             self.folder,
             self.data,
             self.settings,

@@ -124,7 +124,7 @@ class Run(TrainingRun):
 
     def real_images(self, count: int) -> Tensor:
         """The first training images in [-1, 1]."""
-        return to_unit(self.data.train.images[:count])
+        return to_unit(self.data.train.head(count))
 
     def finish(self, judge: Evaluation, recorder: Recorder, trainer: pl.Trainer) -> dict[str, Any]:
         """The minimum was chosen among noisy scores, so it is scored again on latents not used to choose."""
