@@ -157,8 +157,8 @@ def _bounds(array: np.ndarray, rows: int, where: str) -> tuple[float, float]:
         ValueError: NaN or infinite values.
     """
     parts = [array[start : start + rows] for start in range(0, len(array), rows)]
-    low, high = min(part.min() for part in parts).item(), max(part.max() for part in parts).item()
-    if not (np.isfinite(low) and np.isfinite(high)):  # NaN and infinities come through minimum and maximum
+    low, high = np.min([part.min() for part in parts]).item(), np.max([part.max() for part in parts]).item()
+    if not (np.isfinite(low) and np.isfinite(high)):  # NaN and infinities come through NumPy's minimum
         raise ValueError(f"{where}: expected finite values, got NaN or infinite ones. Remove these images.")
     return low, high
 

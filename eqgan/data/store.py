@@ -71,10 +71,13 @@ def read_store(path: Path, size: int | None = None) -> Source:
             split: _open(path, index["name"], split, entry, names) for split, entry in index["splits"].items()
         }
         source = Source.of(index["name"], sets, size)
-        if source.sha256 != index["sha256"]:
-            raise ValueError(f"hashes that belong to {index['sha256']}, got {source.sha256}")
+        sha256 = index["sha256"]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path / INDEX}: expected an index, got one without {error}. {_REMEDY}.") from error
+    if source.sha256 != sha256:
+        raise ValueError(
+            f"{path / INDEX}: expected hashes that belong to {sha256}, got {source.sha256}. {_REMEDY}."
+        )
     return source
 
 
@@ -139,12 +142,23 @@ def _whole_folder(path: Path) -> Iterator[Path]:
     try:
         temporary.mkdir(parents=True)
         yield temporary
-        if path.exists():
-            path.rename(temporary.with_suffix(".old"))
-        temporary.rename(path)
+        _replace(path, temporary)
     finally:
-        for leftover in (temporary, temporary.with_suffix(".old")):
-            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace(path: Path, new: Path) -> None:
+    """Give a folder the name of another, which is put back if that fails and removed if not."""
+    old = new.with_suffix(".old")
+    if path.exists():
+        path.rename(old)
+    try:
+        new.rename(path)
+    except OSError:
+        if old.exists():
+            old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _write_split(folder: Path, split: str, stream: Stream) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def test_a_run_takes_a_store_like_any_other_source(path: Path, tmp_path: Path) -
     assert isinstance(disk.train_dataloader(), StoreLoader)
     assert sorted(_numbers(disk.train_dataloader())) == sorted(set(_numbers(disk.train_dataloader())))
     assert set(_numbers(disk.train_dataloader())) <= set(disk.train.images[:, 0, 0, 0].tolist())
-    assert disk.sha256 != memory.sha256 or disk.class_names != memory.class_names
+    assert disk.sha256 == memory.sha256
     assert list(disk.test_sets()) == ["cells"]
 
 
@@ -137,7 +137,7 @@ def test_an_epoch_is_a_permutation_that_depends_on_seed_and_epoch_alone(
     assert _numbers(images.loader(5, seed=2)) != orders[0]
     for start in range(0, 48, 12):  # each window: three whole runs, mixed
         window = orders[0][start : start + 12]
-        assert len({number // 4 for number in window}) <= 4
+        assert len({number // 4 for number in window}) <= 5
         assert window != sorted(window)
 
 
@@ -341,6 +341,6 @@ def test_a_set_larger_than_the_memory_that_may_be_used(tmp_path: Path) -> None:
         tmp_path / "big.store", "big", {"train": Stream(count, (1, side, side), stream, True)}, ("a", "b")
     )
     command = [sys.executable, "-c", textwrap.dedent(LIMITED), str(tmp_path / "big.store")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n")[:2] == [f"read {count // 2}", "too large"]
