@@ -341,6 +341,6 @@ def test_a_set_larger_than_the_memory_that_may_be_used(tmp_path: Path) -> None:
         tmp_path / "big.store", "big", {"train": Stream(count, (1, side, side), stream, True)}, ("a", "b")
     )
     command = [sys.executable, "-c", textwrap.dedent(LIMITED), str(tmp_path / "big.store")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n")[:2] == [f"read {count // 2}", "too large"]
