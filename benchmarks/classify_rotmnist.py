@@ -161,7 +161,7 @@ def draw_errors(rows: list[dict[str, Any]], test: str, path: Path) -> None:
     for place, row in enumerate(whole):
         error = row[f"error_{test}"]
         axis.barh(place, 100 * error["mean"], xerr=100 * (error["deviation"] or 0), color="#9ecae1")
-        axis.text(100 * error["mean"] / 2, place, f"{100 * error['mean']:.2f}", va="center", ha="center")
+        axis.text(0.1, place, f"{100 * error['mean']:.2f}", va="center")
         for key, mark in (("published", "k|"), ("reproduced_elsewhere", "r|")):
             if row.get(key) is not None:
                 first = not any(r.get(key) is not None for r in whole[:place])
