@@ -123,27 +123,35 @@ def record(task: Task, summary: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def table(runs: dict[str, Any], source: str) -> list[dict[str, Any]]:
-    """Mean, deviation and minimum over seeds of each row and share, beside what others reported."""
+def over_seeds(runs: dict[str, Any], kept: tuple[str, ...], score: str) -> list[dict[str, Any]]:
+    """One entry for each row and share: mean, deviation, least, greatest over seeds of each test."""
     groups: dict[tuple[str, float], list[dict[str, Any]]] = {}
     for one in runs.values():
         groups.setdefault((one["row"], one["fraction"]), []).append(one)
-    rows = []
+    entries = []
     for (row, fraction), mine in groups.items():
         entry = {"row": row, "fraction": fraction, "seeds": sorted(r["seed"] for r in mine)}
-        entry |= {key: mine[0][key] for key in ("parameters", "multiply_adds", "epochs")}
+        entry |= {key: mine[0][key] for key in kept}
         for test in mine[0]["test"]:
-            errors = [r["test"][test]["error"] for r in mine]
-            entry[f"error_{test}"] = {
-                "mean": statistics.mean(errors),
-                "deviation": statistics.stdev(errors) if len(errors) > 1 else None,
-                "min": min(errors),
+            values = [r["test"][test][score] for r in mine]
+            entry[f"{score}_{test}"] = {
+                "mean": statistics.mean(values),
+                "deviation": statistics.stdev(values) if len(values) > 1 else None,
+                "min": min(values),
+                "max": max(values),
             }
-        base = row.partition("+")[0].removesuffix("_sgd")
-        if fraction == 1 and source == "rotmnist":
+        entries.append(entry)
+    return sorted(entries, key=lambda entry: (entry["row"], entry["fraction"]))
+
+
+def table(runs: dict[str, Any], source: str) -> list[dict[str, Any]]:
+    """Errors over seeds of each row and share, beside what others reported."""
+    entries = over_seeds(runs, ("parameters", "multiply_adds", "epochs"), "error")
+    for entry in entries:
+        base = entry["row"].partition("+")[0].removesuffix("_sgd")
+        if entry["fraction"] == 1 and source == "rotmnist":
             entry |= {"published": PUBLISHED.get(base), "reproduced_elsewhere": REPRODUCED.get(base)}
-        rows.append(entry)
-    return sorted(rows, key=lambda entry: (entry["row"], entry["fraction"]))
+    return entries
 
 
 def write(result: dict[str, Any], path: Path) -> None:

@@ -14,7 +14,6 @@ every run.
 
 import argparse
 import json
-import statistics
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from classify_rotmnist import HERE, Task, record, run, save
+from classify_rotmnist import HERE, Task, over_seeds, record, run, save
 
 from eqgan.files import atomic_write
 from eqgan.training.report import versions
@@ -59,24 +58,9 @@ def pretrained(work: Path, seed: int, options: argparse.Namespace, extra: list[s
     return work / options.source / "logs" / task.name / "checkpoints" / "last.ckpt"
 
 
-def table(runs: dict[str, Any]) -> list[dict[str, Any]]:
-    """Mean and minimum over seeds of every test set's AUC, for each row and share."""
-    groups: dict[tuple[str, float], list[dict[str, Any]]] = {}
-    for one in runs.values():
-        groups.setdefault((one["row"], one["fraction"]), []).append(one)
-    rows = []
-    for (row, fraction), mine in groups.items():
-        entry = {"row": row, "fraction": fraction, "seeds": sorted(r["seed"] for r in mine)}
-        entry |= {key: mine[0][key] for key in ("parameters", "multiply_adds", "training_images")}
-        for test in mine[0]["test"]:
-            areas = [r["test"][test]["auc"] for r in mine]
-            entry[f"auc_{test}"] = {"mean": statistics.mean(areas), "min": min(areas), "max": max(areas)}
-        rows.append(entry)
-    return sorted(rows, key=lambda entry: (entry["fraction"], entry["row"]))
-
-
 def write(result: dict[str, Any], out: Path, picture: Path) -> None:
-    result["table"] = table(result["runs"])
+    kept = ("parameters", "multiply_adds", "training_images")
+    result["table"] = over_seeds(result["runs"], kept, "auc")
     with atomic_write(out) as temporary:
         temporary.write_text(json.dumps(result, indent=1) + "\n")
     draw(result["table"], result["target"], picture)
