@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from eqgan.cli.command import CommandParser, print_json, run_command, whole
+from eqgan.cli.command import CommandParser, as_json, run_command, whole
 from eqgan.data import convert as streams
 from eqgan.data.lensing import TASKS
 from eqgan.data.lensing.source import SEED
@@ -59,7 +59,8 @@ def _convert(options: argparse.Namespace) -> None:
     source = read_store(path)
     sizes = {split: len(images) for split, images in source.sets.items()}
     if options.json:
-        print_json({"store": str(path), "name": source.name, "sha256": source.sha256, "images": sizes})
+        told = {"store": str(path), "name": source.name, "sha256": source.sha256, "images": sizes}
+        print(as_json(told))
         return
     told = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
     print(f"{path}: {told}; SHA-256 {source.sha256}{' (verified)' if options.verify else ''}")
