@@ -120,7 +120,7 @@ def test_auto_does_not_hide_a_damaged_mnist(small_mnist) -> None:
             "unknown source.*auto, rotmnist, mnist, c4mnist, digits.*a folder.*Did you mean 'rotmnist'",
         ),
         ("Digits", ValueError, "Did you mean 'digits'"),
-        ("zebra", ValueError, "a folder of images or an .npz file.*Check the spelling, or the path"),
+        ("zebra", ValueError, "a folder of images, an .npz file or a store.*Check the spelling, or the path"),
         ("no/such/folder", FileNotFoundError, "no such file or folder"),
         ("none.npz", FileNotFoundError, "no such file or folder"),
     ],
