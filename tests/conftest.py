@@ -1,6 +1,7 @@
 """Shape annotations are checked under pytest only: beartype wraps every annotated function of the package."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import jaxtyping
@@ -8,6 +9,8 @@ import pytest
 
 os.environ.setdefault("EQGAN_NO_DOWNLOAD", "1")  # tests never reach for the network
 jaxtyping.install_import_hook("eqgan", "beartype.beartype")  # before anything imports eqgan
+# A shell that starts the tests in the background leaves Ctrl-C ignored; the tests of interrupts need it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def draw_samples(
 ) -> Iterator[Samples]:
     """Samples of the averaged generator, some at a time.
 
-    The first samples of a seed are the same however many are drawn, on every device up to rounding.
+    The first samples of a seed are the same, up to rounding, however many are drawn and on whatever device.
 
     Args:
         gan: on its device.

@@ -32,9 +32,9 @@ def test_they_are_those_of_the_averaged_generator(gan):
 def test_a_seed_means_the_same_samples_however_many(gan):
     many = images_of(gan, 1003, seed=1)
     assert len(many) == 1003
-    assert torch.equal(images_of(gan, 7, seed=1), many[:7])
-    assert torch.equal(images_of(gan, 1000, seed=1), many[:1000])
-    assert not torch.equal(images_of(gan, 7, seed=2), many[:7])
+    for count in (7, 1000):  # to rounding: a convolution may add in another order for another batch size
+        torch.testing.assert_close(images_of(gan, count, seed=1), many[:count], rtol=0, atol=1e-5)
+    assert not torch.allclose(images_of(gan, 7, seed=2), many[:7], atol=1e-2)
 
 
 def test_drawing_leaves_the_random_numbers_of_training_alone(gan):
