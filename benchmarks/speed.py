@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from eqgan.groups import P4, P4M, PlaneGroup, regular, scalar
 from eqgan.memory import keep_freed_memory
+from eqgan.metrics import score_features
 from eqgan.networks import ConvDiscriminator, ConvGenerator
 from eqgan.nn import GroupConv2d, LiftingConv2d
 from eqgan.training.report import versions
@@ -223,11 +224,11 @@ def evaluation(rounds: int) -> dict[str, Any]:
         run, _ = prepare(*parse_gan(["--data", "rotmnist", "--disc", "p4", "--epochs", "1", *where]))
         run.progress_bar = False
         _ = run.reference
-        scorer = run._evaluation()
+        scorer = run.judge()
         seconds = []
         for number in range(rounds):
             started = time.perf_counter()
-            scorer.score(run.gan, number)
+            score_features(scorer.features(run.gan, number), scorer.reference)
             seconds.append(time.perf_counter() - started)
         summary = run.fit()
     per_evaluation, epoch = statistics.median(seconds), summary["training_seconds"]
