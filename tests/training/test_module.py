@@ -346,6 +346,13 @@ def test_the_average_is_never_trained_and_samples_are_its():
     assert all(torch.equal(buffers[name], buffer) for name, buffer in gan.ema.named_buffers())
 
 
+def test_many_samples_come_in_pieces():
+    gan = GAN(*networks())
+    z = gan.generator.draw_latents(260)
+    assert [len(images) for images, _ in gan.sampled(z)] == [125, 125, 10]
+    assert torch.equal(gan.sample(z), torch.cat([gan.ema.module(some) for some in z.split(125)]))
+
+
 @pytest.mark.parametrize("decay", [1.0, -0.1])
 def test_a_decay_out_of_range(decay):
     with pytest.raises(ValueError, match=r"decay in \[0, 1\), got"):
