@@ -4,11 +4,10 @@ from typing import Any
 
 import jsonargparse
 import pytorch_lightning as pl
-import yaml
 
 from eqgan.cli.options import Parser
 from eqgan.cli.parsing import CHOICES
-from eqgan.cli.runs import choose_folder, claim, plain_settings, precision_for, short_name
+from eqgan.cli.runs import claim, open_data, plain_settings, shared_parts, short_name
 from eqgan.data.module import ImageData
 from eqgan.metrics import FeatureExtractor, features_from_path, inception_features
 from eqgan.networks.features import feature_network, feature_network_record
@@ -52,36 +51,16 @@ def prepare(parser: Parser, config: jsonargparse.Namespace) -> tuple[Run, bool]:
     """Everything that can go wrong before a step is taken goes wrong here, before a file is written."""
     if config.epochs is not None and config.epochs < 1:
         raise ValueError(f"--epochs: expected at least 1, got {config.epochs}")
-    data = ImageData(**config.dataset, seed=config.seed)
-    data.setup()
-    if config.dataset.source == "auto":
-        config.dataset.source = data.train.name  # what was really used: a resumed run must find it again
+    data = open_data(config)
     extractor = feature_extractor(config.evaluation.features)
     pl.seed_everything(config.seed, workers=False, verbose=False)
     set_lengths(config, len(data.train) // data.batch_size)
     gan = gan_from_settings(plain_settings(parser, config), data.image_shape, number_of_classes(config, data))
-    config.precision = precision_for(config.precision)  # as used: another machine must resume with the same
-    settings = plain_settings(parser, config)
     evaluation = EvaluationSettings(**config.evaluation)
     named = default_name(config, data) if config.name is None else config.name
-    folder, resuming = choose_folder(RunFolder(named, config.log_dir, config.samples_dir), config, settings)
-    config.name = folder.name
-    text = yaml.safe_dump(plain_settings(parser, config), sort_keys=False)
-    run = Run(
-        gan=gan,
-        data=data,
-        extractor=extractor,
-        folder=folder,
-        epochs=config.epochs,
-        seed=config.seed,
-        evaluation=evaluation,
-        settings=settings,
-        config=text,
-        trainer={**config.trainer, "precision": config.precision},
-        rollbacks=config.rollbacks,
-        deterministic=config.deterministic,
-    )
-    run.check()
+    folder = RunFolder(named, config.log_dir, config.samples_dir)
+    shared, resuming = shared_parts(parser, config, folder)
+    run = Run(gan=gan, data=data, extractor=extractor, evaluation=evaluation, **shared)
     claim(run, config, resuming)
     return run, resuming
 
@@ -94,7 +73,7 @@ def number_of_classes(config: jsonargparse.Namespace, data: ImageData) -> int:
     """
     if not config.conditional:
         return 0
-    if data.train.labels is None or data.num_classes < 2:
+    if not data.has_classes:
         raise ValueError(
             f"--conditional: expected images with labels of 2 classes or more, {data.name} has "
             f"{'none' if data.train.labels is None else 'one class'}. A folder needs one folder a class, an "

@@ -9,11 +9,10 @@ from typing import Any
 import jsonargparse
 import pytorch_lightning as pl
 import torch
-import yaml
 
 from eqgan.cli.guard import preparing, running
 from eqgan.cli.options import Choices, Parser, add_run_settings, expand_words, new_parser, parse_run
-from eqgan.cli.runs import choose_folder, claim, plain_settings, precision_for, short_name
+from eqgan.cli.runs import claim, open_data, shared_parts, short_name
 from eqgan.data.augment import Augmentation
 from eqgan.data.module import ImageData
 from eqgan.data.preprocess import Preprocessing
@@ -167,11 +166,8 @@ def prepare_classify(parser: Parser, config: jsonargparse.Namespace) -> tuple[Cl
     """Everything that can go wrong before a step is taken goes wrong here, before a file is written."""
     if config.epochs is None or config.epochs < 1:
         raise ValueError(f"--epochs: expected at least 1, got {config.epochs}")
-    data = ImageData(**config.dataset, seed=config.seed)
-    data.setup()
+    data = open_data(config)
     require_labels(data)
-    if config.dataset.source == "auto":
-        config.dataset.source = data.train.name  # what was really used: a resumed run must find it again
     pl.seed_everything(config.seed, workers=False, verbose=False)
     network = build(config.network, image_shape=data.image_shape, num_classes=data.num_classes)
     if config.preprocess is not None:
@@ -187,26 +183,10 @@ def prepare_classify(parser: Parser, config: jsonargparse.Namespace) -> tuple[Cl
         FineTuning(**config.finetune),
         **config.fit,
     )
-    config.precision = precision_for(config.precision)  # as used: another machine must resume with the same
-    settings = plain_settings(parser, config)
     named = default_name(config, data) if config.name is None else config.name
-    folder, resuming = choose_folder(RunFolder(named, config.log_dir, score="validation"), config, settings)
-    config.name = folder.name
-    text = yaml.safe_dump(plain_settings(parser, config), sort_keys=False)
-    run = ClassificationRun(
-        classification=module,
-        judging=Judging(**config.judging),
-        data=data,
-        folder=folder,
-        epochs=config.epochs,
-        seed=config.seed,
-        settings=settings,
-        config=text,
-        trainer={**config.trainer, "precision": config.precision},
-        rollbacks=config.rollbacks,
-        deterministic=config.deterministic,
-    )
-    run.check()
+    folder = RunFolder(named, config.log_dir, score="validation")
+    shared, resuming = shared_parts(parser, config, folder)
+    run = ClassificationRun(classification=module, judging=Judging(**config.judging), data=data, **shared)
     claim(run, config, resuming)
     return run, resuming
 

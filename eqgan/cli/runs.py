@@ -7,6 +7,7 @@ import torch
 import yaml
 
 from eqgan.cli.options import Choices, Parser
+from eqgan.data.module import ImageData
 from eqgan.files import atomic_write
 from eqgan.training.base import TrainingRun, flatten
 from eqgan.training.folder import RunFolder
@@ -102,12 +103,48 @@ def _require_same(stored: dict[str, Any], given: dict[str, Any], name: str) -> N
         )
 
 
+def open_data(config: jsonargparse.Namespace) -> ImageData:
+    """The images of a run, read; the settings then name the source that was really used."""
+    data = ImageData(**config.dataset, seed=config.seed)
+    data.setup()
+    if config.dataset.source == "auto":
+        config.dataset.source = data.train.name  # a resumed run must find it again
+    return data
+
+
+def shared_parts(
+    parser: Parser, config: jsonargparse.Namespace, folder: RunFolder
+) -> tuple[dict[str, Any], bool]:
+    """The arguments that every ``TrainingRun`` takes from its settings, and whether it is one to resume.
+
+    Args:
+        folder: as ``choose_folder``.
+    """
+    config.precision = precision_for(config.precision)  # as used: another machine must resume with the same
+    settings = plain_settings(parser, config)
+    folder, resuming = choose_folder(folder, config, settings)
+    config.name = folder.name
+    shared = {
+        "folder": folder,
+        "epochs": config.epochs,
+        "seed": config.seed,
+        "settings": settings,
+        "config": yaml.safe_dump(plain_settings(parser, config), sort_keys=False),
+        "trainer": {**config.trainer, "precision": config.precision},
+        "rollbacks": config.rollbacks,
+        "deterministic": config.deterministic,
+    }
+    return shared, resuming
+
+
 def claim(run: TrainingRun, config: jsonargparse.Namespace, resuming: bool) -> None:
-    """Takes the folder of a run for this process; a new one is made, with the settings in it.
+    """Takes the folder of a run that can start for this process; a new one is made, with the settings in it.
 
     Raises:
+        ValueError: as ``TrainingRun.check``.
         BlockingIOError: if another process writes the run.
     """
+    run.check()
     run.lock.acquire()
     if resuming:
         return

@@ -79,6 +79,11 @@ class ImageData(pl.LightningDataModule):
         self._opened: Source | None = None
         self._references: dict[str, ImageSet] = {}
 
+    @property
+    def has_classes(self) -> bool:
+        """Whether the images have labels, and not all the same."""
+        return self.train.labels is not None and self.num_classes > 1
+
     def prepare_data(self) -> None:
         """Download and cache in one process, before the others look."""
         self._open()

@@ -145,7 +145,7 @@ class ClassificationRun(TrainingRun):
 
 def require_labels(data: ImageData) -> None:
     """Raises ValueError for images without labels, or all of one class."""
-    if data.train.labels is None or data.num_classes < 2:
+    if not data.has_classes:
         raise ValueError(
             f"{data.name}: expected images of at least two classes, got "
             f"{'no labels' if data.train.labels is None else 'one class'}. A folder of images needs one "
