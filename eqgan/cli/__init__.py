@@ -7,7 +7,6 @@ from eqgan.cli.building import prepare, set_lengths
 from eqgan.cli.options import fail
 from eqgan.cli.parsing import expand, gan_parser, parse_gan
 from eqgan.cli.train import train_gan
-from eqgan.memory import keep_freed_memory
 
 __all__ = ["expand", "gan_parser", "main", "parse_gan", "prepare", "set_lengths", "train_gan"]
 
@@ -35,7 +34,6 @@ def main() -> None:
         return
     if command not in COMMANDS:
         fail(f"unknown command {command!r}; known: {', '.join(COMMANDS)}", status=2)
-    keep_freed_memory()
     module, _, function = COMMANDS[command][0].partition(":")
     getattr(import_module(module), function)(sys.argv[2:])
 

@@ -17,7 +17,6 @@ from eqgan.data.augment import Augmentation
 from eqgan.data.module import ImageData
 from eqgan.data.preprocess import Preprocessing
 from eqgan.groups import SQUARE_PLANE_GROUPS
-from eqgan.memory import keep_freed_memory
 from eqgan.networks import Classifier
 from eqgan.training.classification import Classification
 from eqgan.training.classification_report import show_start, show_summary
@@ -205,7 +204,6 @@ def default_name(config: jsonargparse.Namespace, data: ImageData) -> str:
 
 def classify(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Trains a classifier from command-line words; the summary of the run is returned and printed."""
-    keep_freed_memory()
     with preparing():
         parser, config = parse_classify(sys.argv[2:] if argv is None else argv)
         run, resuming = prepare_classify(parser, config)

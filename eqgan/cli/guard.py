@@ -9,15 +9,18 @@ import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from eqgan.cli.options import fail
+from eqgan.memory import keep_freed_memory
 
 
 @contextmanager
 def preparing(stopped: str = "stopped before the first step") -> Iterator[None]:
-    """Around everything before the first step: whatever was mistyped is one line and status 1.
+    """Around everything that a command does before its first step: whatever was mistyped is one line and
+    status 1.
 
     Args:
         stopped: what to say of an interrupt.
     """
+    keep_freed_memory()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     try:

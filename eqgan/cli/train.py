@@ -7,13 +7,11 @@ from typing import Any
 from eqgan.cli.building import prepare
 from eqgan.cli.guard import preparing, running
 from eqgan.cli.parsing import parse_gan
-from eqgan.memory import keep_freed_memory
 from eqgan.training.report import show_start, show_summary, write_summary
 
 
 def train_gan(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Trains a GAN from command-line words; the summary of the run is returned and printed."""
-    keep_freed_memory()
     with preparing():
         parser, config = parse_gan(sys.argv[1:] if argv is None else argv)
         run, resuming = prepare(parser, config)
