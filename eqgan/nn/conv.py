@@ -13,6 +13,9 @@ from eqgan.nn.fourier import FourierPath
 from eqgan.nn.geometry import check_channels, output_size
 from eqgan.nn.spectral import SPECTRAL_KINDS, OperatorNorm, SpectralKind, SpectralNorm
 
+# What was made of a layer's parameters, after the values that it was made of.
+Kept = tuple[tuple[Tensor, ...], Any]
+
 
 class GroupConv2d(nn.Module):
     """Equivariant convolution between fields of any two permutation types on the square lattice.
@@ -80,8 +83,8 @@ class GroupConv2d(nn.Module):
         if input_size is not None:
             self.output_size(input_size)
         self.norm = self._make_norm(input_size)
-        self._cache: tuple[tuple[Tensor, ...], Tensor] | None = None
-        self._packed: tuple[tuple[Tensor, ...], Tensor] | None = None
+        self._cache: Kept | None = None
+        self._packed: Kept | None = None
         self._fourier = FourierPath.of(in_type, out_type, kernel_size, stride, self.padding)
 
     def _gather_table(self, table: Tensor) -> Tensor:
@@ -135,30 +138,40 @@ class GroupConv2d(nn.Module):
 
     def filter_bank(self) -> Tensor:
         """The bank the convolution uses, normalised; kept in eval until anything it depends on changes."""
-        if self.training or torch.compiler.is_compiling() or not self._may_cache():
-            return self._normalised_bank()
-        self._cache = self._kept(self._cache, self._normalised_bank)
-        return self._cache[1]
+        return self._bank_and_bias()[0]
 
-    def _kept(
-        self, kept: tuple[tuple[Tensor, ...], Tensor] | None, make: Callable[[], Tensor]
-    ) -> tuple[tuple[Tensor, ...], Tensor]:
-        """What was made of the weights, made again if they have changed."""
-        sources = self._bank_sources()
+    def _bank_and_bias(self) -> tuple[Tensor, Tensor | None]:
+        if self.training or torch.compiler.is_compiling() or not self._may_cache():
+            return self._normalised_bank(), self._bias_of_channels()
+        self._cache = self._kept(self._cache, lambda: (self._normalised_bank(), self._bias_of_channels()))
+        bank, bias = self._cache[1]
+        return bank, bias
+
+    def _bias_of_channels(self) -> Tensor | None:
+        if self.bias is None or self.out_type.dim == 1:
+            return self.bias
+        return self.bias.repeat_interleave(self.out_type.dim)
+
+    def _kept(self, kept: Kept | None, make: Callable[[], tuple[Tensor | None, ...]]) -> Kept:
+        """What was made of the parameters, made again if they have changed."""
+        sources = self._sources()
         if kept is not None and _same(kept[0], sources):
             return kept
         with torch.inference_mode(False):  # which turns gradients on: the graph must not be kept too
-            return tuple(s.detach().clone() for s in sources), make().detach().clone()
+            made = tuple(None if t is None else t.detach().clone() for t in make())
+            return tuple(s.detach().clone() for s in sources), made
 
-    def _bank_sources(self) -> tuple[Tensor, ...]:
-        """All that may change and that the bank depends on; the index table never does."""
-        return (self.weight,) if self.norm is None else (self.weight, *self.norm.buffers())
+    def _sources(self) -> tuple[Tensor, ...]:
+        """All that may change and that what is kept depends on; the index table never does."""
+        parameters = (self.weight,) if self.bias is None else (self.weight, self.bias)
+        return parameters if self.norm is None else (*parameters, *self.norm.buffers())
 
     def _may_cache(self) -> bool:
         # On a GPU comparing values would wait for the device, and the gather is one small kernel there.
-        return self.weight.device.type == "cpu" and not (
-            torch.is_grad_enabled() and self.weight.requires_grad
-        )
+        if self.weight.device.type != "cpu":
+            return False
+        learns = self.weight.requires_grad or (self.bias is not None and self.bias.requires_grad)
+        return not (learns and torch.is_grad_enabled())
 
     def _normalised_weight(self) -> Tensor:
         """The base filter of the normalised bank: the division is by one number."""
@@ -184,17 +197,15 @@ class GroupConv2d(nn.Module):
             self.output_size(x.shape[2]), self.output_size(x.shape[3])
         if self._fourier is not None and self._fourier.takes(x, self.weight):
             return self._fourier_forward(self._fourier, x)
-        bias: Tensor | None = self.bias
-        if bias is not None and self.out_type.dim > 1:
-            bias = bias.repeat_interleave(self.out_type.dim)
-        return F.conv2d(x, self.filter_bank(), bias, self.stride, self.padding)
+        bank, bias = self._bank_and_bias()
+        return F.conv2d(x, bank, bias, self.stride, self.padding)
 
     def _fourier_forward(self, path: FourierPath, x: Tensor) -> Tensor:
         """The same numbers in fewer multiplications (docs/fast_group_convolution.md)."""
         if self.training or torch.compiler.is_compiling() or not self._may_cache():
             return path.apply(x, self._normalised_weight(), self.bias)
-        self._packed = self._kept(self._packed, lambda: path.pack(self._normalised_weight()))
-        return path.apply_packed(x, self._packed[1], self.bias)
+        self._packed = self._kept(self._packed, lambda: (path.pack(self._normalised_weight()),))
+        return path.apply_packed(x, self._packed[1][0], self.bias)
 
     def train(self, mode: bool = True) -> "GroupConv2d":
         self._cache = self._packed = None

@@ -142,9 +142,23 @@ def test_a_stale_bank_would_be_noticed(layer):
     """The law fails where the check by value is taken out."""
     old = kept(layer).clone()
     write_through_data(layer)
-    layer._cache = (tuple(s.detach().clone() for s in layer._bank_sources()), old)
+    layer._cache = (tuple(s.detach().clone() for s in layer._sources()), (old, None))
     with pytest.raises(AssertionError, match="stale"):
         require_fresh(layer, old)
+
+
+@torch.no_grad()
+def test_a_new_bias_is_used(layer):
+    old = layer(X)
+    layer.bias.data.add_(1)
+    torch.testing.assert_close(layer(X), old + 1)
+
+
+def test_a_bias_learns_above_frozen_weights(layer):
+    kept(layer)
+    layer.weight.requires_grad_(False)
+    layer(X).sum().backward()
+    assert layer.bias.grad.abs().sum() > 0
 
 
 def test_same_values_in_eval_kept_eval_and_train(layer):
@@ -174,7 +188,7 @@ def test_gradients_reach_the_input_of_a_frozen_layer(layer):
         layer(X)
     x = X.clone().requires_grad_()
     layer(x).sum().backward()
-    assert kept(layer) is layer._cache[1]
+    assert kept(layer) is layer._cache[1][0]
     assert x.grad.abs().sum() > 0
 
 
