@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from eqgan.groups import PlaneGroup, scalar
-from eqgan.nn import act
+from eqgan.nn import act_each
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
@@ -130,7 +130,6 @@ class GroupAugmentation(Augmentation):
                 "under turns of 60 degrees. Use RandomRotation."
             )
         self.group = group
-        self._tables: dict[tuple[int, int, torch.device], Tensor] = {}
 
     def __call__(
         self, x: Float[Tensor, "batch channels height width"]
@@ -142,22 +141,7 @@ class GroupAugmentation(Augmentation):
         self, x: Float[Tensor, "batch channels height width"], elements: Int64[Tensor, " batch"]
     ) -> Float[Tensor, "batch channels height width"]:
         """Return image i moved by the group element of number elements[i], as `eqgan.nn.act` moves it."""
-        pixels = self._table(x)[elements][:, None].expand(-1, x.shape[1], -1)
-        return x.flatten(2).gather(2, pixels).view_as(x)
-
-    def _table(self, x: Tensor) -> Int64[Tensor, "order pixels"]:
-        """Return, for each element, which pixel each pixel of the moved image comes from."""
-        height, width = x.shape[2:]
-        if (height, width, x.device) not in self._tables:
-            numbers = torch.arange(height * width).view(1, 1, height, width)
-            moved = [act(g, numbers, scalar(self.group, 1)) for g in range(self.group.order)]
-            if any(m.shape != numbers.shape for m in moved):
-                raise ValueError(
-                    f"expected square images, got {width} x {height} (width x height), which the quarter "
-                    f"turns of {self.group} do not keep. Crop or resize them."
-                )
-            self._tables[height, width, x.device] = torch.cat(moved).flatten(1).to(x.device)
-        return self._tables[height, width, x.device]
+        return act_each(elements, x, scalar(self.group, x.shape[1]))
 
 
 class Compose(Augmentation):

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int64, Shaped
 from torch import Tensor
 
-from eqgan.groups import FieldType
+from eqgan.groups import FieldType, PlaneGroup, Representation
 
 
 def act(
@@ -31,10 +31,7 @@ def act(
         >>> bool((act(1, x, scalar(P4, 1)) == torch.rot90(x, 1, (2, 3))).all())
         True
     """
-    if x.shape[1] != field_type.channels:
-        raise ValueError(f"expected {field_type.channels} channels ({field_type}), got {x.shape[1]}")
-    if field_type.group.lattice != "square":
-        raise ValueError(f"expected a group of the square lattice, got {field_type.group}")
+    _require(x.shape[1], field_type)
     transpose, flips, fiber = _moves(g, field_type)
     moved = x.transpose(2, 3) if transpose else x
     moved = moved.flip(flips) if flips else moved
@@ -44,13 +41,18 @@ def act(
 
 
 def act_each(
-    elements: Int64[Tensor, "batch"], x: Shaped[Tensor, "batch channels side side"], field_type: FieldType
-) -> Shaped[Tensor, "batch channels side side"]:
+    elements: Int64[Tensor, "batch"],
+    x: Shaped[Tensor, "batch channels height width"],
+    field_type: FieldType,
+) -> Shaped[Tensor, "batch channels height width"]:
     """Each map moved by an element of its own: map i by ``elements[i]``, as in ``act``.
 
     Args:
-        elements: numbers of elements, on the device of ``x``.
-        x: (batch, multiplicity * dim, side, side), square so that every element keeps the size.
+        elements: numbers of elements, on the device of ``x``, which is not waited for.
+        x: (batch, multiplicity * dim, height, width), square under a group with quarter turns.
+
+    Raises:
+        ValueError: as ``act``, and for a size that an element changes.
 
     Example:
         >>> from eqgan.groups import P2, scalar
@@ -58,9 +60,35 @@ def act_each(
         >>> act_each(torch.tensor([0, 1]), x, scalar(P2, 1))[:, 0, 0].tolist()
         [[0.0, 1.0], [3.0, 2.0]]
     """
-    rows = [(elements == g).nonzero().squeeze(1) for g in range(field_type.group.order)]
-    moved = [act(g, x[chosen], field_type) for g, chosen in enumerate(rows)]
-    return torch.cat(moved)[torch.cat(rows).argsort()]
+    _require(x.shape[1], field_type)
+    height, width = x.shape[2:]
+    sources = _sources(field_type.group, field_type.representation, height, width, x.device)[elements]
+    fields = x.unflatten(1, (field_type.multiplicity, field_type.dim)).flatten(2)
+    return fields.gather(2, sources[:, None].expand_as(fields)).view_as(x)
+
+
+def _require(channels: int, field_type: FieldType) -> None:
+    if channels != field_type.channels:
+        raise ValueError(f"expected {field_type.channels} channels ({field_type}), got {channels}")
+    if field_type.group.lattice != "square":
+        raise ValueError(f"expected a group of the square lattice, got {field_type.group}")
+
+
+@cache
+@torch.inference_mode(False)  # whoever asks first: training uses the table too
+def _sources(
+    group: PlaneGroup, representation: Representation, height: int, width: int, device: torch.device
+) -> Int64[Tensor, "order values"]:
+    """For each element, where each value of a moved field comes from, both numbered as they lie."""
+    kind = FieldType(group, representation, 1)
+    numbers = torch.arange(kind.dim * height * width).view(1, kind.dim, height, width)
+    moved = [act(g, numbers, kind) for g in range(group.order)]
+    if any(m.shape != numbers.shape for m in moved):
+        raise ValueError(
+            f"expected square images, got {width} x {height} (width x height), which the quarter turns of "
+            f"{group} do not keep. Crop or resize them."
+        )
+    return torch.cat(moved).flatten(1).to(device)
 
 
 @cache

@@ -8,6 +8,7 @@ import torch
 from eqgan.groups import P4, P4M, P6, SQUARE_PLANE_GROUPS, scalar
 from eqgan.networks import ConvGenerator, OrbitGenerator, StridedDiscriminator
 from eqgan.nn import act
+from tests.waiting import NoWaiting
 
 
 def latents_for(base_latents, element, order):
@@ -72,6 +73,15 @@ def test_the_gradient_of_the_base_does_not_depend_on_the_element():
 
     for a, b in zip(gradients(0), gradients(3)):
         assert torch.allclose(a, b, rtol=1e-8, atol=1e-12)
+
+
+def test_nothing_waits_for_the_device():
+    orbit = OrbitGenerator(ConvGenerator((1, 16, 16), latent_dim=5, width=2), P4)
+    z = orbit.draw_latents(4)
+    with NoWaiting():
+        orbit(z).sum().backward()
+        with pytest.raises(AssertionError, match="waits for the device"):
+            (z > 0).nonzero()
 
 
 def test_non_square_images_and_hexagonal_groups_are_refused():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
 from eqgan.groups import P4, P4M, P6, SQUARE_PLANE_GROUPS, Z2, regular, scalar
-from eqgan.nn import AvgPool2d, GroupConv2d, LiftingConv2d, MaxPool2d, act, output_size
+from eqgan.nn import AvgPool2d, GroupConv2d, LiftingConv2d, MaxPool2d, act, act_each, output_size
 from eqgan.testing import assert_equivariant
 
 GEOMETRIES = (st.integers(1, 20), st.integers(1, 7), st.integers(1, 5), st.integers(0, 4))
@@ -165,6 +165,8 @@ def test_hexagonal_groups_are_refused_on_the_square_lattice(kernel):
         GroupConv2d(regular(P6, 1), regular(P6, 1), kernel)
     with pytest.raises(ValueError, match="square lattice, got p6"):
         act(1, torch.zeros(1, 6, 3, 3), regular(P6, 1))
+    with pytest.raises(ValueError, match="square lattice, got p6"):
+        act_each(torch.tensor([1]), torch.zeros(1, 6, 3, 3), regular(P6, 1))
 
 
 def test_wrong_channels_are_refused():
@@ -172,6 +174,8 @@ def test_wrong_channels_are_refused():
         GroupConv2d(*KINDS, 3)(torch.zeros(1, 3, 5, 5))
     with pytest.raises(ValueError, match=r"expected 4 channels \(1 x p4 regular\), got 3"):
         act(1, torch.zeros(1, 3, 5, 5), KINDS[0])
+    with pytest.raises(ValueError, match=r"expected 4 channels \(1 x p4 regular\), got 3"):
+        act_each(torch.tensor([1]), torch.zeros(1, 3, 5, 5), KINDS[0])
 
 
 def test_shape_annotations_are_checked_here_and_can_be_switched_off(request):
