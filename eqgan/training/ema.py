@@ -1,6 +1,6 @@
 """The averaged generator that every sample and every metric uses."""
 
-from collections.abc import Callable
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -18,19 +18,30 @@ def ema_generator(generator: nn.Module, decay: float) -> AveragedModel:
     """
     if not 0 <= decay < 1:
         raise ValueError(f"expected an EMA decay in [0, 1), got {decay}")
-    average = AveragedModel(generator, multi_avg_fn=_warmed_up(decay), use_buffers=True)
-    return average.eval().requires_grad_(False)
+    return _Average(generator, decay).eval().requires_grad_(False)
 
 
-def _warmed_up(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+class _Average(AveragedModel):
+    """As ``AveragedModel``, which waits for the device at each update to learn how many there were."""
+
+    def __init__(self, generator: nn.Module, decay: float) -> None:
+        super().__init__(generator, use_buffers=True)
+        self.decay = decay
+
     @torch.no_grad()
-    def update(averages: list[Tensor], currents: list[Tensor], seen: Tensor | int) -> None:
-        n = float(seen)
-        weight = 1 - min(decay, (1 + n) / (10 + n))
-        for average, current in zip(averages, currents):
-            if average.is_floating_point():
-                average.lerp_(current, weight)
-            else:
+    def update_parameters(self, model: nn.Module) -> None:
+        ours = chain(self.module.parameters(), self.module.buffers())
+        weights: dict[torch.dtype, Tensor] = {}
+        for average, current in zip(ours, chain(model.parameters(), model.buffers())):
+            if not average.is_floating_point():
                 average.copy_(current)
+                continue
+            if average.dtype not in weights:
+                weights[average.dtype] = self._weight().to(average.dtype)
+            average.lerp_(current, weights[average.dtype])
+        self.n_averaged += 1
 
-    return update
+    def _weight(self) -> Tensor:
+        """Of what is averaged in; 1 at first."""
+        n = self.n_averaged.to(torch.float32 if self.n_averaged.device.type == "mps" else torch.float64)
+        return torch.where(n == 0, 1.0, 1 - ((1 + n) / (10 + n)).clamp_max(self.decay))
