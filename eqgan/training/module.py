@@ -85,6 +85,8 @@ class GAN(pl.LightningModule):
         self.lr_generator, self.lr_discriminator, self.betas = lr_generator, lr_discriminator, betas
         self.discriminator_steps = discriminator_steps
         self.register_buffer("discriminator_step", torch.zeros((), dtype=torch.long))
+        self._steps: int | None = None  # the same number, known without waiting for the device
+        self.register_load_state_dict_post_hook(_forget_steps)
         self.records: dict[str, Tensor] = {}
         self.norms_due: set[str] = set()
 
@@ -109,7 +111,7 @@ class GAN(pl.LightningModule):
         self.record(score_real=real_score.mean(), score_fake=fake_score.mean())
         self.observe(real_score.detach(), fake_score.detach())
 
-        if int(self.discriminator_step) % self.discriminator_steps == 0:  # counted across epochs
+        if self.steps_taken() % self.discriminator_steps == 0:  # counted across epochs
             self.discriminator.requires_grad_(False)  # its weights need no gradient here
             scores, class_loss = self.judged(self.augmented(fake), labels)
             loss = self.loss.generator(scores, self.reals_for_generator(seen[0], labels))
@@ -156,9 +158,16 @@ class GAN(pl.LightningModule):
             )
             self.record(augment_probability=self.augmentation.probability.clone())
 
+    def steps_taken(self) -> int:
+        """How many discriminator steps there were."""
+        if self._steps is None:
+            self._steps = int(self.discriminator_step)
+        return self._steps
+
     def penalty_now(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor | float:
         """The penalty if this discriminator step is due for one, else 0."""
-        step = int(self.discriminator_step)
+        step = self.steps_taken()
+        self._steps = step + 1
         self.discriminator_step += 1
         if not self.penalty.due(step):
             return 0.0
@@ -204,6 +213,10 @@ class GAN(pl.LightningModule):
             else:
                 given = labels[some].to(latents.device)
                 yield generator(latents[some], given), given
+
+
+def _forget_steps(gan: GAN, _: Any) -> None:
+    gan._steps = None
 
 
 def _gradient_norm(network: torch.nn.Module) -> Tensor:

@@ -252,6 +252,27 @@ def test_a_difference_in_the_loop_would_be_seen():
         require_equal(ours.generator.state_dict(), other.generator.state_dict())
 
 
+def test_a_step_waits_for_nothing():
+    class Impatient(GAN):
+        def training_step(self, batch, batch_idx):
+            self.steps_taken()  # once
+            with NoWaiting():
+                super().training_step(batch, batch_idx)
+
+    generator, discriminator = networks()
+    augmentation = AdaptiveAugmentation(interval=1)
+    fit(Impatient(OrbitGenerator(generator, P4), discriminator, augmentation=augmentation), loader(batches=3))
+
+
+def test_loaded_steps_are_counted_on():
+    gan, trained = GAN(*networks()), GAN(*networks())
+    assert gan.steps_taken() == 0
+    fit(trained, loader(batches=3))
+    gan.load_state_dict(trained.state_dict())
+    assert gan.steps_taken() == 3
+    assert copy.deepcopy(trained).steps_taken() == 3
+
+
 @pytest.mark.parametrize(("steps", "counted"), [(1, 12), (2, 6), (4, 3), (7, 1)])
 def test_global_step_counts_generator_steps(steps, counted):
     gan = GAN(*networks(), penalty=R1Penalty(0.1, 1), discriminator_steps=steps)
