@@ -185,10 +185,29 @@ def rotate(
     [[[[1.0, -1.0], [-1.0, -1.0]]]]
     """
     angle = torch.deg2rad(degrees.to(x.dtype))
-    cos, sin, none = angle.cos(), angle.sin(), torch.zeros_like(angle)
-    ratio = x.shape[2] / x.shape[3]  # grid positions are in units of half the height and half the width
-    rows = [torch.stack([cos, -sin * ratio, none], 1), torch.stack([sin / ratio, cos, none], 1)]
-    grid = F.affine_grid(torch.stack(rows, 1), list(x.shape), align_corners=False)
+    cos, sin = angle.cos(), angle.sin()
+    ratio = x.shape[2] / x.shape[3]
+    rows = [torch.stack([cos, -sin * ratio], 1), torch.stack([sin / ratio, cos], 1)]
+    return warp(x, torch.stack(rows, 1), interpolation)
+
+
+def warp(
+    x: Float[Tensor, "batch channels height width"],
+    matrices: Float[Tensor, "batch 2 2"],
+    interpolation: Interpolation = "bilinear",
+) -> Float[Tensor, "batch channels height width"]:
+    """Look each image up at the places that its own matrix makes of the pixels' places; black outside.
+
+    Args:
+        x: images, black being -1.
+        matrices: of places (x, y) from the centre, in units of half the width and half the height.
+        interpolation: between the pixels.
+
+    Raises:
+        ValueError: an unknown interpolation.
+    """
+    maps = F.pad(matrices, (0, 1)).to(x.dtype)  # the centre stays
+    grid = F.affine_grid(maps, list(x.shape), align_corners=False)
     light = x - BLACK  # grid_sample fills with 0
     return F.grid_sample(light, grid, mode=_known(interpolation), align_corners=False) + BLACK
 

@@ -10,15 +10,16 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from eqgan.data.augment import (
     BLACK,
     Augmentation,
+    Compose,
     GroupAugmentation,
     RandomFlip,
     RandomRotation,
     shift,
+    warp,
 )
 from eqgan.groups import P4
 
@@ -110,7 +111,7 @@ class RandomScale(Augmentation):
         return zoom(x, torch.exp2(self.deviation * drawn))
 
 
-class DiffAugment(Augmentation):
+class DiffAugment(Compose):
     """Differentiable augmentation: colour, translation and cut-out, one after the other, to every image.
 
     Args:
@@ -122,14 +123,9 @@ class DiffAugment(Augmentation):
 
     def __init__(self, colour: bool = True, translation: bool = True, cutout: bool = True) -> None:
         chosen = (colour and RandomColour(), translation and RandomTranslation(), cutout and RandomCutout())
-        self.parts: tuple[Augmentation, ...] = tuple(part for part in chosen if part)
-        if not self.parts:
+        super().__init__([part for part in chosen if part])
+        if not self.augmentations:
             raise ValueError("expected at least one of colour, translation, cutout; or --augment none")
-
-    def __call__(self, x: Images) -> Images:
-        for part in self.parts:
-            x = part(x)
-        return x
 
 
 def default_pipeline() -> tuple[Augmentation, ...]:
@@ -241,7 +237,4 @@ def cut_out(
 
 def zoom(x: Images, factor: PerImage) -> Images:
     """Image i enlarged ``factor[i]`` times about its centre, bilinear; black comes in from outside."""
-    none = torch.zeros_like(factor)
-    rows = [torch.stack([1 / factor, none, none], 1), torch.stack([none, 1 / factor, none], 1)]
-    grid = F.affine_grid(torch.stack(rows, 1).to(x.dtype), list(x.shape), align_corners=False)
-    return F.grid_sample(x - BLACK, grid, align_corners=False) + BLACK  # grid_sample fills with 0
+    return warp(x, torch.eye(2, device=x.device) / factor[:, None, None])

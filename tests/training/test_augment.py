@@ -166,7 +166,7 @@ def test_diffaugment_is_its_parts_in_order():
     expected = RandomCutout()(RandomTranslation()(RandomColour()(x)))
     torch.manual_seed(2)
     assert torch.equal(DiffAugment()(x), expected)
-    assert [type(p) for p in DiffAugment(cutout=False).parts] == [RandomColour, RandomTranslation]
+    assert [type(p) for p in DiffAugment(cutout=False).augmentations] == [RandomColour, RandomTranslation]
     with pytest.raises(ValueError, match="at least one of colour, translation, cutout"):
         DiffAugment(False, False, False)
 
