@@ -54,7 +54,7 @@ def prepare(parser: Parser, config: jsonargparse.Namespace) -> tuple[Run, bool]:
     data = open_data(config)
     extractor = feature_extractor(config.evaluation.features)
     pl.seed_everything(config.seed, workers=False, verbose=False)
-    set_lengths(config, len(data.train) // data.batch_size)
+    set_lengths(config, len(data.train) * data.passes // data.batch_size)
     gan = gan_from_settings(plain_settings(parser, config), data.image_shape, number_of_classes(config, data))
     evaluation = EvaluationSettings(**config.evaluation)
     named = default_name(config, data) if config.name is None else config.name

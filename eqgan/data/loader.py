@@ -24,6 +24,7 @@ class Loader(ABC):
         drop_last: leave out the last, smaller batch.
         rank: of this process; every process must be given the same seed.
         world_size: number of processes; each sees an equal share of every epoch.
+        passes: over all images in one epoch, each in an order of its own.
 
     Raises:
         ValueError: an argument out of range, or not one whole batch per rank.
@@ -38,13 +39,15 @@ class Loader(ABC):
         drop_last: bool = True,
         rank: int = 0,
         world_size: int = 1,
+        passes: int = 1,
     ) -> None:
-        if batch_size < 1 or seed < 0 or not 0 <= rank < world_size:
+        if batch_size < 1 or seed < 0 or not 0 <= rank < world_size or passes < 1:
             raise ValueError(
-                "expected batch_size >= 1, seed >= 0 and 0 <= rank < world_size, "
-                f"got {batch_size}, {seed}, {rank} and {world_size}."
+                "expected batch_size >= 1, seed >= 0, 0 <= rank < world_size and passes >= 1, "
+                f"got {batch_size}, {seed}, {rank}, {world_size} and {passes}."
             )
-        self.share = count // world_size if drop_last else -(-count // world_size)
+        total = count * passes
+        self.share = total // world_size if drop_last else -(-total // world_size)
         if self.share < (batch_size if drop_last else 1):
             raise ValueError(
                 f"expected at least one batch of {batch_size} images for each of {world_size} process(es), "
@@ -52,6 +55,7 @@ class Loader(ABC):
             )
         self.count, self.batch_size, self.seed, self.shuffle = count, batch_size, seed, shuffle
         self.drop_last, self.rank, self.world_size, self.epoch = drop_last, rank, world_size, 0
+        self.passes = passes
 
     @abstractmethod
     def __iter__(
@@ -73,14 +77,19 @@ class Loader(ABC):
 
     def order(self) -> Int64[Tensor, " share"]:
         """Return the indices that this rank goes through in this epoch, on the CPU."""
-        order = torch.arange(self.count)
-        if self.shuffle:
-            state = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1, np.uint64)
-            order = self.permutation(torch.Generator().manual_seed(int(state[0]) >> 1))
-        missing = self.share * self.world_size - self.count
+        first = self.epoch * self.passes
+        order = torch.cat([self._pass(number) for number in range(first, first + self.passes)])
+        missing = self.share * self.world_size - len(order)
         if missing > 0:  # without drop_last: the first ones again, so that the shares are equal
             order = torch.cat([order, order[:missing]])
         return order[self.rank :: self.world_size][: self.share]
+
+    def _pass(self, number: int) -> Int64[Tensor, " n"]:
+        """Return the order of one pass over all images, counted over all epochs."""
+        if not self.shuffle:
+            return torch.arange(self.count)
+        state = np.random.SeedSequence((self.seed, number)).generate_state(1, np.uint64)
+        return self.permutation(torch.Generator().manual_seed(int(state[0]) >> 1))
 
     def permutation(self, generator: torch.Generator) -> Int64[Tensor, " n"]:
         """Return all indices in random order."""
@@ -94,7 +103,7 @@ class TensorLoader(Loader):
         images: (N, channels, height, width), 0 to 255.
         labels: (N,), or None: zeros are yielded.
         batch_size: images per batch and rank.
-        seed, shuffle, drop_last, rank, world_size: see `Loader`.
+        seed, shuffle, drop_last, rank, world_size, passes: see `Loader`.
         device: where the set is kept and the batches are made; None: where the images are.
 
     Raises:
@@ -116,8 +125,9 @@ class TensorLoader(Loader):
         device: torch.device | str | None = None,
         rank: int = 0,
         world_size: int = 1,
+        passes: int = 1,
     ) -> None:
-        super().__init__(len(images), batch_size, seed, shuffle, drop_last, rank, world_size)
+        super().__init__(len(images), batch_size, seed, shuffle, drop_last, rank, world_size, passes)
         self.images = images.to(device)
         self.labels = (torch.zeros(len(images), dtype=torch.int64) if labels is None else labels).to(
             self.images.device

@@ -34,6 +34,8 @@ class ImageData(pl.LightningDataModule):
             validation split within its training images (the last 2,000 of Rotated MNIST), that one is held
             out instead, for any share above 0; where it has one beside them, `validation` is always that.
         drop_last: leave out the last, smaller batch of an epoch of training.
+        passes: over the training images in one epoch; more than one where there are so few of them that
+            the scores and pictures of every epoch would cost more than its steps.
         seed: of both shares and of the order of the images.
 
     Raises:
@@ -57,6 +59,7 @@ class ImageData(pl.LightningDataModule):
         fraction: float = 1.0,
         validation_fraction: float = 0.0,
         drop_last: bool = True,
+        passes: int = 1,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -71,11 +74,13 @@ class ImageData(pl.LightningDataModule):
             )
         if batch_size < 1:
             raise ValueError(f"--batch-size: expected at least 1, got {batch_size}.")
+        if passes < 1:
+            raise ValueError(f"--dataset.passes: expected at least 1, got {passes}.")
         if not 0 <= seed < 2**32:
             raise ValueError(f"--seed: expected 0 to 2^32 - 1, got {seed}.")
         self.source, self.root, self.size = source, root, size
         self.batch_size, self.fraction, self.seed = batch_size, fraction, seed
-        self.validation_fraction, self.drop_last = validation_fraction, drop_last
+        self.validation_fraction, self.drop_last, self.passes = validation_fraction, drop_last, passes
         self._opened: Source | None = None
         self._references: dict[str, ImageSet] = {}
 
@@ -131,7 +136,7 @@ class ImageData(pl.LightningDataModule):
     def train_dataloader(self) -> Loader:
         """Return the loader, on the device and with the share of images of this process."""
         self.setup()
-        return self.loader(self.train, shuffle=True, drop_last=self.drop_last)
+        return self.loader(self.train, shuffle=True, drop_last=self.drop_last, passes=self.passes)
 
     def val_dataloader(self) -> Loader | list[Loader]:
         """Return the loader of the validation images, in their order; an empty list if there are none."""
@@ -139,7 +144,12 @@ class ImageData(pl.LightningDataModule):
         return self.loader(self.validation) if len(self.validation) else []
 
     def loader(
-        self, images: ImageSet, shuffle: bool = False, drop_last: bool = False, batch_size: int | None = None
+        self,
+        images: ImageSet,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        batch_size: int | None = None,
+        passes: int = 1,
     ) -> Loader:
         """Return a loader of any set on the trainer's device; by default every image, in order.
 
@@ -148,6 +158,7 @@ class ImageData(pl.LightningDataModule):
             shuffle: draw a new order each epoch.
             drop_last: leave out the last, smaller batch.
             batch_size: that of training by default.
+            passes: over the images.
         """
         device, rank, world_size = torch.device("cpu"), 0, 1
         if self.trainer is not None:
@@ -161,6 +172,7 @@ class ImageData(pl.LightningDataModule):
             drop_last=drop_last,
             rank=rank,
             world_size=world_size,
+            passes=passes,
         )
 
     def _open(self) -> Source:

@@ -97,7 +97,7 @@ class StoreLoader(Loader):
         batch_size: images per batch and rank.
         rows: which images there are, or None for all.
         device: where the batches are made.
-        options: seed, shuffle, drop_last, rank, world_size: see `Loader`.
+        options: seed, shuffle, drop_last, rank, world_size, passes: see `Loader`.
     """
 
     def __init__(

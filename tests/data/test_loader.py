@@ -97,3 +97,21 @@ def test_more_than_there_is() -> None:
 def test_arguments_out_of_range(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="expected batch_size >= 1"):
         TensorLoader(IMAGES, None, **wrong)
+
+
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_an_epoch_of_several_passes_is_several_epochs(drop_last: bool) -> None:
+    once = TensorLoader(IMAGES, None, 4, drop_last=drop_last)
+    thrice = TensorLoader(IMAGES, None, 4, drop_last=drop_last, passes=3)
+    thrice.set_epoch(1)
+    orders = []
+    for epoch in (3, 4, 5):
+        once.set_epoch(epoch)
+        orders.append(once.order())
+    assert torch.equal(thrice.order(), torch.cat(orders))
+    assert len(list(thrice)) == len(thrice) == 3 * len(IMAGES) // 4
+
+
+def test_no_pass_is_refused() -> None:
+    with pytest.raises(ValueError, match="passes >= 1"):
+        TensorLoader(IMAGES, None, 4, passes=0)
