@@ -3,8 +3,7 @@
 One set of bodies serves discriminators, classifiers and feature networks.
 """
 
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from eqgan.groups import FieldType, PlaneGroup, regular, scalar
 from eqgan.networks.budget import Match, fields_for
@@ -80,12 +79,8 @@ class ConvBody(ChainBody):
                 layers.append(AvgPool2d(following, 2))
                 side //= 2
             current = following
-        self.maps = FieldSequential(*layers, GroupPool(current, pool))
-        self.over_space = GlobalPool2d("mean")
+        self.maps = FieldSequential(*layers, GroupPool(current, pool), GlobalPool2d("mean"))
         self.features, self.group = current.multiplicity, group
-
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch features"]:
-        return self.over_space(self.maps(x))
 
 
 class P4CNNBody(ChainBody):

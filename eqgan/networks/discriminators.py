@@ -10,6 +10,7 @@ from eqgan.groups import Z2, PlaneGroup
 from eqgan.networks.bodies import ConvBody, P4CNNBody, StridedBody
 from eqgan.networks.budget import Match
 from eqgan.networks.conditional import Conditioning, ProjectionHead, class_head, require_labels
+from eqgan.networks.parts import Body
 from eqgan.nn import SpectralKind, linear
 from eqgan.nn.pooling import PoolMode
 
@@ -88,8 +89,7 @@ class BodyDiscriminator(HeadedDiscriminator):
 
     Args:
         image_shape: (channels, side, side).
-        group: under which the body's features are invariant.
-        body: from images to (batch, ``body.features``).
+        body: from images to (batch, ``body.features``), invariant under ``body.group``.
         activation: between body and head.
         spectral: whether the head's matrix is divided by its norm.
         num_classes, conditioning: classes, and what their labels do (``HeadedDiscriminator``).
@@ -98,14 +98,13 @@ class BodyDiscriminator(HeadedDiscriminator):
     def __init__(
         self,
         image_shape: tuple[int, int, int],
-        group: PlaneGroup,
-        body: nn.Module,
+        body: Body,
         activation: nn.Module,
         spectral: bool,
         num_classes: int = 0,
         conditioning: Conditioning = "projection",
     ) -> None:
-        super().__init__(image_shape, group, num_classes)
+        super().__init__(image_shape, body.group, num_classes)
         self.body, self.act = body, activation
         self.head = linear(body.features, 1, spectral)
         self.class_head = class_head(num_classes, body.features, conditioning)
@@ -148,9 +147,7 @@ class ConvDiscriminator(BodyDiscriminator):
         conditioning: Conditioning = "projection",
     ) -> None:
         body = ConvBody(image_shape, group, width, match, spectral, pool, kernel_size)
-        super().__init__(
-            image_shape, group, body, nn.Identity(), spectral is not None, num_classes, conditioning
-        )
+        super().__init__(image_shape, body, nn.Identity(), spectral is not None, num_classes, conditioning)
 
 
 class P4CNNDiscriminator(BodyDiscriminator):
@@ -184,7 +181,7 @@ class P4CNNDiscriminator(BodyDiscriminator):
             image_shape, group, width, match, 2 * width, spectral, batch_norm=False, pool=pool, slope=0.2
         )
         super().__init__(
-            image_shape, group, body, nn.LeakyReLU(0.2), spectral is not None, num_classes, conditioning
+            image_shape, body, nn.LeakyReLU(0.2), spectral is not None, num_classes, conditioning
         )
 
 
@@ -214,7 +211,7 @@ class StridedDiscriminator(BodyDiscriminator):
     ) -> None:
         body = StridedBody(image_shape, group, width, match, spectral, pool)
         super().__init__(
-            image_shape, group, body, nn.LeakyReLU(0.2), spectral is not None, num_classes, conditioning
+            image_shape, body, nn.LeakyReLU(0.2), spectral is not None, num_classes, conditioning
         )
 
 

@@ -8,9 +8,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from eqgan.groups import SQUARE_PLANE_GROUPS, PlaneGroup, regular, scalar
-from eqgan.networks.bodies import square_side
 from eqgan.networks.budget import Match, fields_for
 from eqgan.networks.generators import Generator
+from eqgan.networks.parts import square_side
 from eqgan.nn import (
     ConditionalFieldBatchNorm2d,
     GroupConv2d,

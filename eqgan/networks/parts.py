@@ -83,7 +83,7 @@ class Body(nn.Module, ABC):
 
 
 class ChainBody(Body):
-    """A chain of layers, ``maps``, that ends in the pool over the fiber and leaves one site."""
+    """A chain of layers, ``maps``, that ends in the pool over the fiber, and leaves or pools all sites."""
 
     maps: FieldSequential
 
@@ -91,13 +91,17 @@ class ChainBody(Body):
         return self.maps(x).flatten(1)
 
     def stages(self) -> dict[str, nn.ModuleList]:
-        """Each convolution with what follows it: layer1, layer2, ..."""
+        """Each convolution, or block of them, with what follows it: layer1, layer2, ..."""
         parts: list[list[nn.Module]] = [[]]
         for layer in self.maps:
-            if isinstance(layer, GroupConv2d) and any(isinstance(m, GroupConv2d) for m in parts[-1]):
+            if _convolves(layer) and any(map(_convolves, parts[-1])):
                 parts.append([])
             parts[-1].append(layer)
         return {f"layer{i}": nn.ModuleList(part) for i, part in enumerate(parts, 1)}
+
+
+def _convolves(layer: nn.Module) -> bool:
+    return any(isinstance(part, GroupConv2d) for part in layer.modules())
 
 
 def conv_layer(

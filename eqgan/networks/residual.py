@@ -6,11 +6,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from eqgan.groups import FieldType, PlaneGroup, regular, scalar
-from eqgan.networks.bodies import square_side
 from eqgan.networks.budget import Match, fields_for
 from eqgan.networks.conditional import Conditioning
 from eqgan.networks.discriminators import BodyDiscriminator
 from eqgan.networks.equivariant import EquivariantGenerator
+from eqgan.networks.parts import ChainBody, square_side
 from eqgan.nn import (
     AvgPool2d,
     ConditionalFieldBatchNorm2d,
@@ -207,7 +207,7 @@ class ResidualGenerator(EquivariantGenerator):
         return self.pool(self.last(nn.functional.leaky_relu(self.norm(x), SLOPE))).tanh()
 
 
-class ResidualBody(nn.Module):
+class ResidualBody(ChainBody):
     """Residual blocks that halve the map down to 4 to 7 sites a side, then the pools over fiber and space.
 
     Args:
@@ -238,12 +238,9 @@ class ResidualBody(nn.Module):
         for following in _widths(width, halvings(side, "ResidualBody"), group, match)[1:]:
             layers.append(DownBlock(current, following, side, spectral, first=not layers))
             current, side = following, side // 2
-        self.maps = FieldSequential(*layers, nn.LeakyReLU(SLOPE), GroupPool(current, pool))
-        self.over_space = GlobalPool2d("mean")
-        self.features = current.multiplicity
-
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch features"]:
-        return self.over_space(self.maps(x))
+        pools = GroupPool(current, pool), GlobalPool2d("mean")
+        self.maps = FieldSequential(*layers, nn.LeakyReLU(SLOPE), *pools)
+        self.features, self.group = current.multiplicity, group
 
 
 class ResidualDiscriminator(BodyDiscriminator):
@@ -268,6 +265,4 @@ class ResidualDiscriminator(BodyDiscriminator):
         conditioning: Conditioning = "projection",
     ) -> None:
         body = ResidualBody(image_shape, group, width, match, spectral, pool)
-        super().__init__(
-            image_shape, group, body, nn.Identity(), spectral is not None, num_classes, conditioning
-        )
+        super().__init__(image_shape, body, nn.Identity(), spectral is not None, num_classes, conditioning)

@@ -5,11 +5,10 @@ import io
 
 import pytest
 import torch
-from torch import nn
 
 from eqgan.groups import P4, P4M, SQUARE_PLANE_GROUPS, Z2, plane_group
 from eqgan.networks import ConvDiscriminator, MLPDiscriminator, P4CNNDiscriminator
-from eqgan.nn import AvgPool2d
+from eqgan.nn import AvgPool2d, GroupPool
 from eqgan.testing import assert_invariant
 from eqgan.training.ema import ema_generator
 from eqgan.training.losses import NonSaturatingLoss
@@ -136,10 +135,21 @@ def test_the_fiber_is_pooled_as_asked(body):
     """One seed, one set of weights: the maximum over the fiber lies above its mean, and is another number."""
     of_max, of_mean = (discriminator(body, P4, pool=pool).eval().body for pool in ("max", "mean"))
     x = images(discriminator(body, P4))
-    unpooled = nn.Sequential(*of_max.maps[:-1])(x).unflatten(1, (-1, 4))
-    torch.testing.assert_close(of_max.maps(x), unpooled.amax(2))
-    torch.testing.assert_close(of_mean.maps(x), unpooled.mean(2))
+    fiber = next(i for i, layer in enumerate(of_max.maps) if isinstance(layer, GroupPool))
+    unpooled = of_max.maps[:fiber](x).unflatten(1, (-1, 4))
+    torch.testing.assert_close(of_max.maps[: fiber + 1](x), unpooled.amax(2))
+    torch.testing.assert_close(of_mean.maps[: fiber + 1](x), unpooled.mean(2))
     assert (of_max(x) > of_mean(x)).all()
+
+
+@EVERY_BODY
+def test_stages_hold_every_parameter_once_from_image_to_features(body):
+    network = discriminator(body, P4).body
+    stages = network.stages()
+    assert len(stages) > 1
+    held = [id(p) for part in stages.values() for p in part.parameters()]
+    assert sorted(held) == sorted(map(id, network.parameters()))
+    assert held == list(map(id, network.parameters())), "in order"
 
 
 # --- sizes -----------------------------------------------------------------------------------------------
