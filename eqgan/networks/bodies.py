@@ -8,7 +8,7 @@ from torch import nn
 from eqgan.groups import FieldType, PlaneGroup, regular, scalar
 from eqgan.networks.budget import Match, fields_for
 from eqgan.networks.fiber import FiberPool, pools_after
-from eqgan.networks.parts import ChainBody, conv_layer, square_side
+from eqgan.networks.parts import ChainBody, conv_layer, doubled_widths, halved, square_side
 from eqgan.nn import (
     AvgPool2d,
     FieldSequential,
@@ -187,19 +187,19 @@ class StridedBody(ChainBody):
         gain = nn.init.calculate_gain("leaky_relu", 0.2)
         layers: list[nn.Module] = []
         current: FieldType = scalar(group, image_shape[0])
-        factor = 1
-        while side % 2 == 0 and side > 8:
-            following = regular(group, fields_for(min(factor, 8) * width, group, match))
-            layers += [
-                GroupConv2d(current, following, 4, 2, 1, spectral=spectral, input_size=side, gain=gain),
-                nn.LeakyReLU(0.2),
-            ]
-            current, side, factor = following, side // 2, 2 * factor
-        if not layers or side > 16:
+        halvings, left = halved(side, above=8)
+        if not halvings or left > 16:
             raise ValueError(
                 f"size {image_shape[1]}: the strided body halves the image down to at most 16 sites without "
                 "dropping a row; sizes such as 16, 28, 32, 48, 64, 96 and 128 work (--size)."
             )
+        for channels in doubled_widths(width, halvings)[:-1]:
+            following = regular(group, fields_for(channels, group, match))
+            layers += [
+                GroupConv2d(current, following, 4, 2, 1, spectral=spectral, input_size=side, gain=gain),
+                nn.LeakyReLU(0.2),
+            ]
+            current, side = following, side // 2
         top = regular(group, fields_for(2 * width, group, match))
         layers.append(GroupConv2d(current, top, side, spectral=spectral, input_size=side, gain=gain))
         self.maps = FieldSequential(*layers, GroupPool(top, pool))

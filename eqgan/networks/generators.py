@@ -8,6 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from eqgan.networks.conditional import require_labels
+from eqgan.networks.parts import doubled_widths, halved
 
 
 class Generator(nn.Module, ABC):
@@ -130,16 +131,14 @@ class ConvGenerator(Generator):
         channels, side, other = image_shape
         if side != other:
             raise ValueError(f"ConvGenerator needs square images, got {side}x{other}; resize them (--size)")
-        halvings = 0
-        while side % 2 == 0 and side > 7:
-            side, halvings = side // 2, halvings + 1
+        halvings, side = halved(side, above=7)
         if side > 16 or not halvings:
             raise ValueError(
                 f"size {image_shape[1]}: the conv generator doubles a map of at most 16 sites up to the "
                 f"size of the image: sides such as 28, 32, 48, 64, 96 and 128 work. "
                 "Use --size with one of these, or --gen vanilla."
             )
-        widths = [width * min(8, 2**k) for k in range(halvings, -1, -1)]
+        widths = doubled_widths(width, halvings)[::-1]
         self.start = (widths[0], side, side)
         self.project = nn.Linear(self.condition_dim, widths[0] * side * side, bias=False)
         layers: list[nn.Module] = [nn.BatchNorm2d(widths[0]), nn.ReLU()]

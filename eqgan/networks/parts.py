@@ -30,6 +30,27 @@ def square_side(image_shape: tuple[int, int, int], group: PlaneGroup, what: str)
     return height
 
 
+def halved(side: int, above: int) -> tuple[int, int]:
+    """How often a side is halved while it is even and above so many sites, and what is left of it.
+
+    >>> halved(28, above=8), halved(96, above=8)
+    ((2, 7), (4, 6))
+    """
+    count = 0
+    while side % 2 == 0 and side > above:
+        side, count = side // 2, count + 1
+    return count, side
+
+
+def doubled_widths(width: int, count: int) -> list[int]:
+    """One width more than halvings, doubled with each of them, up to 8 times.
+
+    >>> doubled_widths(16, 4)
+    [16, 32, 64, 128, 128]
+    """
+    return [width * min(8, 2**k) for k in range(count + 1)]
+
+
 def odd_window(side: int, window: int) -> int:
     """The window that, padded by half of itself, leaves an odd map: one wider on an even image."""
     return window if side % 2 else window + 1

@@ -10,7 +10,7 @@ from eqgan.networks.budget import Match, fields_for
 from eqgan.networks.conditional import Conditioning
 from eqgan.networks.discriminators import BodyDiscriminator
 from eqgan.networks.equivariant import EquivariantGenerator
-from eqgan.networks.parts import ChainBody, square_side
+from eqgan.networks.parts import ChainBody, doubled_widths, halved, square_side
 from eqgan.nn import (
     AvgPool2d,
     ConditionalFieldBatchNorm2d,
@@ -35,9 +35,7 @@ def halvings(side: int, what: str) -> int:
     Raises:
         ValueError: if that leaves more than 7 sites.
     """
-    count, left = 0, side
-    while left % 2 == 0 and left > 7:
-        count, left = count + 1, left // 2
+    count, left = halved(side, above=7)
     if left > 7 or not count:
         raise ValueError(
             f"size {side}: {what} halves or doubles between the image and a map of 3 to 7 sites a side: "
@@ -48,7 +46,7 @@ def halvings(side: int, what: str) -> int:
 
 def _widths(width: int, count: int, group: PlaneGroup, match: Match) -> list[FieldType]:
     """From full size on: doubled with each halving, up to 8 times."""
-    return [regular(group, fields_for(width * min(8, 2**k), group, match)) for k in range(count + 1)]
+    return [regular(group, fields_for(n, group, match)) for n in doubled_widths(width, count)]
 
 
 class UpBlock(nn.Module):
