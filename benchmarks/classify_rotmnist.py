@@ -14,134 +14,19 @@ The results file is written anew after every run.
 
 import argparse
 import json
-import os
-import statistics
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-import yaml
+from many_runs import HERE, Task, over_seeds, parser_of_runs, run, run_all, save
 
 from eqgan.files import atomic_write
 from eqgan.training.report import versions
 
-HERE = Path(__file__).resolve().parent
-CONFIGS = HERE.parent / "configs" / "classify"
 ROWS = ("z2cnn", "p4cnn_rp", "p4cnn_max", "p4cnn_drop", "p4cnn", "p4mcnn")
 CURVE = ("z2cnn", "p4cnn_max", "p4mcnn")
 PUBLISHED = {"z2cnn": 0.0503, "p4cnn_rp": 0.0321, "p4cnn_max": 0.0228}  # arXiv:1602.07576, table 1
 REPRODUCED = {"z2cnn": 0.0512, "p4cnn_rp": 0.0402, "p4cnn_max": 0.0279}  # a reproduction of it
-RUN = "import sys; from eqgan.cli.classify import classify; classify(sys.argv[1:])"
-
-
-@dataclass(frozen=True)
-class Task:
-    """One run: a row, a share of the training images, a seed."""
-
-    row: str
-    fraction: float
-    seed: int
-
-    @property
-    def name(self) -> str:
-        share = "" if self.fraction == 1 else f"-{100 * self.fraction:g}pct"
-        return f"{self.row}{share}-s{self.seed}"
-
-    def words(self, epochs: int | None, source: str) -> list[str]:
-        row, _, augmented = self.row.partition("+")
-        path = CONFIGS / f"{row}.yaml"
-        epochs = epochs or int(yaml.safe_load(path.read_text())["epochs"])
-        epochs *= min(10, round(1 / self.fraction))
-        words = ["--config", str(path), "--data", source, "--fraction", str(self.fraction)]
-        words += ["--seed", str(self.seed), "--epochs", str(epochs)]
-        return words + (["--augment", augmented] if augmented else [])
-
-
-def run(task: Task, work: Path, epochs: int | None, source: str, extra: list[str]) -> dict[str, Any]:
-    """Trains one run, or goes on with it, or finds it finished; its summary."""
-    folder = work / "logs" / task.name
-    summary = folder / "summary.json"
-    words = task.words(epochs, source)
-    if summary.is_file():
-        require_planned(json.loads(summary.read_text())["settings"], words, folder)
-    else:
-        resume = (folder / "config.yaml").is_file()
-        words += ["--log_dir", str(work / "logs"), *extra]
-        words += ["--resume" if resume else "--name", task.name]
-        log = work / f"{task.name}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        with log.open("a") as file:
-            code = subprocess.run(
-                [sys.executable, "-c", RUN, *words], stdout=file, stderr=file, env={**os.environ, **threads}
-            ).returncode
-        if code:
-            raise RuntimeError(f"{task.name} ended with status {code}; see {log}")
-    return json.loads(summary.read_text())
-
-
-def require_planned(settings: dict[str, Any], words: list[str], folder: Path) -> None:
-    """Raises RuntimeError for a finished run of other data or length, made for another call."""
-    planned = {key: words[words.index(f"--{key}") + 1] for key in ("data", "epochs")}
-    found = {"data": settings["dataset"]["source"], "epochs": str(settings["epochs"])}
-    if planned != found:
-        raise RuntimeError(f"{folder} holds a run with {found}, not {planned}: choose another --work")
-
-
-def record(task: Task, summary: dict[str, Any]) -> dict[str, Any]:
-    """What is kept of a run."""
-    kept = (
-        "parameters",
-        "multiply_adds",
-        "group",
-        "epochs",
-        "steps",
-        "training_seconds",
-        "images_per_second",
-    )
-    tests = {name: {k: s[k] for k in ("error", "auc", "count")} for name, s in summary["test"].items()}
-    kinds = ("optimizer", "schedule", "network", "augment", "precision")
-    settings = {k: summary["settings"][k] for k in kinds}
-    settings["batch_size"] = summary["settings"]["dataset"]["batch_size"]
-    return {
-        "row": task.row,
-        "fraction": task.fraction,
-        "seed": task.seed,
-        "training_images": summary["data"]["train"],
-        **{key: summary[key] for key in kept},
-        "test": tests,
-        "invariance_error": summary["invariance_error"],
-        "settings": settings,
-        "hardware": summary["versions"]["hardware"],
-    }
-
-
-def over_seeds(runs: dict[str, Any], kept: tuple[str, ...], score: str) -> list[dict[str, Any]]:
-    """One entry for each row and share: mean, deviation, least, greatest over seeds of each test."""
-    groups: dict[tuple[str, float], list[dict[str, Any]]] = {}
-    for one in runs.values():
-        groups.setdefault((one["row"], one["fraction"]), []).append(one)
-    entries = []
-    for (row, fraction), mine in groups.items():
-        entry = {"row": row, "fraction": fraction, "seeds": sorted(r["seed"] for r in mine)}
-        entry |= {key: mine[0][key] for key in kept}
-        for test in mine[0]["test"]:
-            values = [r["test"][test][score] for r in mine]
-            entry[f"{score}_{test}"] = {
-                "mean": statistics.mean(values),
-                "deviation": statistics.stdev(values) if len(values) > 1 else None,
-                "min": min(values),
-                "max": max(values),
-            }
-        entries.append(entry)
-    return sorted(entries, key=lambda entry: (entry["row"], entry["fraction"]))
 
 
 def table(runs: dict[str, Any], source: str) -> list[dict[str, Any]]:
@@ -211,12 +96,6 @@ def any_fraction(rows: list[dict[str, Any]], name: str) -> bool:
     return any(row["row"] == name and row["fraction"] < 1 for row in rows)
 
 
-def save(figure: Any, path: Path) -> None:
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=110)
-    plt.close(figure)
-
-
 def tasks(rows: list[str], curve: list[str], fractions: list[float], seeds: list[int]) -> list[Task]:
     """Seed by seed, so that a stopped program has something of everything; all images first."""
     full = [Task(row, 1.0, seed) for seed in seeds for row in rows]
@@ -225,19 +104,10 @@ def tasks(rows: list[str], curve: list[str], fractions: list[float], seeds: list
 
 
 def options_and_rest() -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data-root", default=None)
-    parser.add_argument("--work", type=Path, default=Path("runs_classify_rotmnist"), help="where runs lie")
+    parser = parser_of_runs("classify_rotmnist", __doc__, "digits, one epoch")
     parser.add_argument("--rows", default=",".join(ROWS), help="of the table, from all training images")
     parser.add_argument("--curve", default=",".join(CURVE), help="rows that the --fractions are for")
     parser.add_argument("--fractions", default="", help="shares below 1, such as 0.01,0.05,0.1,0.25")
-    parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--epochs", type=int, default=None, help="default: that of each row's config")
-    parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
-    parser.add_argument("--quick", action="store_true", help="digits, one epoch: a check of the program")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "classify_rotmnist.json")
     parser.add_argument("--pictures", type=Path, default=HERE.parent / "docs" / "images")
     return parser.parse_known_args()
 
@@ -262,20 +132,14 @@ def main() -> None:
     }
     if options.data_root:
         extra = [*extra, "--data-root", options.data_root]
-    failed: list[str] = []
-    waiting = [t for t in tasks(rows, curve, fractions, seeds) if t.name not in result["runs"]]
-    with ThreadPoolExecutor(options.jobs) as pool:
-        running = {pool.submit(run, t, options.work, epochs, source, extra): t for t in waiting}
-        for done in as_completed(running):
-            task = running[done]
-            if error := done.exception():
-                failed.append(task.name)
-                print(error, file=sys.stderr, flush=True)
-                continue
-            result["runs"][task.name] = record(task, done.result())
-            write(result, options.out)
-            errors = {name: s["error"] for name, s in result["runs"][task.name]["test"].items()}
-            print(task.name, " ".join(f"{k} {100 * v:.2f} %" for k, v in errors.items()), flush=True)
+    failed = run_all(
+        tasks(rows, curve, fractions, seeds),
+        options.jobs,
+        result["runs"],
+        start=lambda task: run(task, options.work, epochs, source, extra),
+        keep=lambda: write(result, options.out),
+        shown=lambda scores: f"{100 * scores['error']:.2f} %",
+    )
     write(result, options.out)
     draw_errors(result["table"], source, options.pictures / "classify_rotmnist.png")
     draw_curve(result["table"], result["runs"], source, options.pictures / "data_efficiency.png")

@@ -14,17 +14,13 @@ every run.
 
 import argparse
 import json
-import sys
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from classify_rotmnist import HERE, Task, over_seeds, record, run, save
+from many_runs import HERE, Task, over_seeds, parser_of_runs, run, run_all, save
 
 from eqgan.files import atomic_write
 from eqgan.training.report import versions
@@ -87,22 +83,13 @@ def draw(rows: list[dict[str, Any]], target: str, path: Path) -> None:
 
 
 def options_and_rest() -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data-root", default=None)
-    parser.add_argument("--work", type=Path, default=Path("runs_transfer"), help="where runs lie")
+    parser = parser_of_runs("transfer", __doc__, "one seed, one epoch")
     parser.add_argument("--source", default="lens3", help="what the plain network is trained on first")
     parser.add_argument("--source-epochs", type=int, default=20)
     parser.add_argument("--source-fraction", type=float, default=1.0)
     parser.add_argument("--target", default="mirabest", help="mirabest, lens or lens3")
     parser.add_argument("--rows", default=",".join(FROM_SCRATCH + STARTED))
     parser.add_argument("--fractions", default="0.05,0.25,1", help="shares of the training images")
-    parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--epochs", type=int, default=None, help="default: that of each row's config")
-    parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
-    parser.add_argument("--quick", action="store_true", help="one seed, one epoch: a check of the program")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "transfer.json")
     parser.add_argument("--picture", type=Path, default=HERE.parent / "docs" / "images" / "transfer.png")
     return parser.parse_known_args()
 
@@ -123,31 +110,24 @@ def main() -> None:
     if options.data_root:
         extra = [*extra, "--data-root", options.data_root]
     rows, seeds = options.rows.split(","), [int(seed) for seed in options.seeds.split(",")]
-    failed: list[str] = []
-    with ThreadPoolExecutor(options.jobs) as pool:
-        starts = {}
-        if any(row in STARTED for row in rows):
+    starts = {}
+    if any(row in STARTED for row in rows):
+        with ThreadPoolExecutor(options.jobs) as pool:
             found = pool.map(lambda seed: pretrained(options.work, seed, options, extra), seeds)
             starts = dict(zip(seeds, found))
-        tasks = [
+    failed = run_all(
+        [
             Transfer(row, float(f), seed, starts[seed] if row in STARTED else None)
             for seed in seeds
             for f in options.fractions.split(",")
             for row in rows
-        ]
-        waiting = [task for task in tasks if task.name not in result["runs"]]
-        work = options.work / options.target
-        running = {pool.submit(run, t, work, options.epochs, options.target, extra): t for t in waiting}
-        for done in as_completed(running):
-            task = running[done]
-            if error := done.exception():
-                failed.append(task.name)
-                print(error, file=sys.stderr, flush=True)
-                continue
-            result["runs"][task.name] = record(task, done.result())
-            write(result, options.out, options.picture)
-            areas = {name: s["auc"] for name, s in result["runs"][task.name]["test"].items()}
-            print(task.name, " ".join(f"{name} AUC {v:.4f}" for name, v in areas.items()), flush=True)
+        ],
+        options.jobs,
+        result["runs"],
+        start=lambda t: run(t, options.work / options.target, options.epochs, options.target, extra),
+        keep=lambda: write(result, options.out, options.picture),
+        shown=lambda scores: f"AUC {scores['auc']:.4f}",
+    )
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")
 

@@ -1,6 +1,6 @@
 """The committed programs: what they plan, skip and put into their tables. No training happens here."""
 
-import importlib.util
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -9,17 +9,38 @@ import pytest
 
 import eqgan
 
-PROGRAM = Path(eqgan.__file__).parents[1] / "benchmarks" / "classify_rotmnist.py"
+BENCHMARKS = Path(eqgan.__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def beside_each_other():
+    """As when one of them is called, the programs find each other."""
+    sys.path.insert(0, str(BENCHMARKS))
+    yield
+    sys.path.remove(str(BENCHMARKS))
 
 
 @pytest.fixture(scope="module")
-def program():
-    spec = importlib.util.spec_from_file_location("classify_rotmnist", PROGRAM)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+def program(beside_each_other):
+    return importlib.import_module("classify_rotmnist")
+
+
+def made_up(task):
+    """The summary of a training that never happened."""
+    keys = ("parameters", "multiply_adds", "epochs", "steps", "training_seconds", "images_per_second")
+    scores = {"error": 0.01 * (1 + task.seed) / task.fraction, "auc": 0.9, "count": 10}
+    return {
+        **dict.fromkeys(keys, 1),
+        "group": "p4",
+        "data": {"train": round(12_000 * task.fraction)},
+        "test": {"rotmnist": scores, "mnist": scores},
+        "invariance_error": 0.0,
+        "settings": {
+            **dict.fromkeys(("optimizer", "schedule", "network", "augment", "precision")),
+            "dataset": {"batch_size": 128},
+        },
+        "versions": {"hardware": "none"},
+    }
 
 
 @pytest.fixture
@@ -31,21 +52,7 @@ def trained(program, monkeypatch, tmp_path):
         ran.append(task.name)
         if task.row in fails:
             raise RuntimeError(f"{task.name} ended with status 1; see its log")
-        error = 0.01 * (1 + task.seed) / task.fraction
-        keys = ("parameters", "multiply_adds", "epochs", "steps", "training_seconds", "images_per_second")
-        scores = {"error": error, "auc": 0.9, "count": 10}
-        return {
-            **dict.fromkeys(keys, 1),
-            "group": "p4",
-            "data": {"train": round(12_000 * task.fraction)},
-            "test": {"rotmnist": scores, "mnist": scores},
-            "invariance_error": 0.0,
-            "settings": {
-                **dict.fromkeys(("optimizer", "schedule", "network", "augment", "precision")),
-                "dataset": {"batch_size": 128},
-            },
-            "versions": {"hardware": "none"},
-        }
+        return made_up(task)
 
     monkeypatch.setattr(program, "run", run)
     fails: set[str] = set()
@@ -118,3 +125,32 @@ def test_a_finished_run_of_another_length_is_not_taken_for_this_one(program, tmp
     assert program.run(task, tmp_path, 3, "rotmnist", [])["settings"] == settings
     with pytest.raises(RuntimeError, match="choose another --work"):
         program.run(task, tmp_path, None, "rotmnist", [])
+
+
+def test_transfer_starts_from_plain_networks(beside_each_other, monkeypatch, tmp_path, capsys):
+    transfer = importlib.import_module("transfer")
+    begun = {}
+
+    def run(task, work, epochs, source, extra):
+        begun[task.name] = source, task.init and task.init.relative_to(tmp_path / "work").as_posix()
+        return made_up(task)
+
+    monkeypatch.setattr(transfer, "run", run)
+    places = ["--out", str(tmp_path / "out.json"), "--picture", str(tmp_path / "picture.png")]
+    words = ["--rows", "p4,inflated", "--seeds", "1", "--fractions", "0.5"]
+    monkeypatch.setattr(sys, "argv", ["program", *words, *places, "--work", str(tmp_path / "work")])
+    transfer.main()
+    assert begun == {
+        "pretrain-s1": ("lens3", None),
+        "p4-50pct-s1": ("mirabest", None),
+        "inflated-50pct-s1": ("mirabest", "lens3/logs/pretrain-s1/checkpoints/last.ckpt"),
+    }
+    assert "inflated-50pct-s1 rotmnist AUC 0.9000 mnist AUC 0.9000" in capsys.readouterr().out
+    assert [row["row"] for row in json.loads((tmp_path / "out.json").read_text())["table"]] == [
+        "inflated",
+        "p4",
+    ]
+    assert (tmp_path / "picture.png").is_file()
+    begun.clear()
+    transfer.main()
+    assert set(begun) == {"pretrain-s1"}, "what has its record is not repeated"

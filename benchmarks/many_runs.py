@@ -1,0 +1,181 @@
+"""What the programs share that train many classifiers: one run, all of them, and their scores over seeds."""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import yaml
+
+from eqgan.files import atomic_write
+
+HERE = Path(__file__).resolve().parent
+CONFIGS = HERE.parent / "configs" / "classify"
+RUN = "import sys; from eqgan.cli.classify import classify; classify(sys.argv[1:])"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run: a row, a share of the training images, a seed."""
+
+    row: str
+    fraction: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        share = "" if self.fraction == 1 else f"-{100 * self.fraction:g}pct"
+        return f"{self.row}{share}-s{self.seed}"
+
+    def words(self, epochs: int | None, source: str) -> list[str]:
+        row, _, augmented = self.row.partition("+")
+        path = CONFIGS / f"{row}.yaml"
+        epochs = epochs or int(yaml.safe_load(path.read_text())["epochs"])
+        epochs *= min(10, round(1 / self.fraction))
+        words = ["--config", str(path), "--data", source, "--fraction", str(self.fraction)]
+        words += ["--seed", str(self.seed), "--epochs", str(epochs)]
+        return words + (["--augment", augmented] if augmented else [])
+
+
+def run(task: Task, work: Path, epochs: int | None, source: str, extra: list[str]) -> dict[str, Any]:
+    """Trains one run, or goes on with it, or finds it finished; its summary."""
+    folder = work / "logs" / task.name
+    summary = folder / "summary.json"
+    words = task.words(epochs, source)
+    if summary.is_file():
+        require_planned(json.loads(summary.read_text())["settings"], words, folder)
+    else:
+        resume = (folder / "config.yaml").is_file()
+        words += ["--log_dir", str(work / "logs"), *extra]
+        words += ["--resume" if resume else "--name", task.name]
+        log = work / f"{task.name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        with log.open("a") as file:
+            code = subprocess.run(
+                [sys.executable, "-c", RUN, *words], stdout=file, stderr=file, env={**os.environ, **threads}
+            ).returncode
+        if code:
+            raise RuntimeError(f"{task.name} ended with status {code}; see {log}")
+    return json.loads(summary.read_text())
+
+
+def require_planned(settings: dict[str, Any], words: list[str], folder: Path) -> None:
+    """Raises RuntimeError for a finished run of other data or length, made for another call."""
+    planned = {key: words[words.index(f"--{key}") + 1] for key in ("data", "epochs")}
+    found = {"data": settings["dataset"]["source"], "epochs": str(settings["epochs"])}
+    if planned != found:
+        raise RuntimeError(f"{folder} holds a run with {found}, not {planned}: choose another --work")
+
+
+def record(task: Task, summary: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of a run."""
+    kept = (
+        "parameters",
+        "multiply_adds",
+        "group",
+        "epochs",
+        "steps",
+        "training_seconds",
+        "images_per_second",
+    )
+    tests = {name: {k: s[k] for k in ("error", "auc", "count")} for name, s in summary["test"].items()}
+    kinds = ("optimizer", "schedule", "network", "augment", "precision")
+    settings = {k: summary["settings"][k] for k in kinds}
+    settings["batch_size"] = summary["settings"]["dataset"]["batch_size"]
+    return {
+        "row": task.row,
+        "fraction": task.fraction,
+        "seed": task.seed,
+        "training_images": summary["data"]["train"],
+        **{key: summary[key] for key in kept},
+        "test": tests,
+        "invariance_error": summary["invariance_error"],
+        "settings": settings,
+        "hardware": summary["versions"]["hardware"],
+    }
+
+
+def over_seeds(runs: dict[str, Any], kept: tuple[str, ...], score: str) -> list[dict[str, Any]]:
+    """One entry for each row and share: mean, deviation, least, greatest over seeds of each test."""
+    groups: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    for one in runs.values():
+        groups.setdefault((one["row"], one["fraction"]), []).append(one)
+    entries = []
+    for (row, fraction), mine in groups.items():
+        entry = {"row": row, "fraction": fraction, "seeds": sorted(r["seed"] for r in mine)}
+        entry |= {key: mine[0][key] for key in kept}
+        for test in mine[0]["test"]:
+            values = [r["test"][test][score] for r in mine]
+            entry[f"{score}_{test}"] = {
+                "mean": statistics.mean(values),
+                "deviation": statistics.stdev(values) if len(values) > 1 else None,
+                "min": min(values),
+                "max": max(values),
+            }
+        entries.append(entry)
+    return sorted(entries, key=lambda entry: (entry["row"], entry["fraction"]))
+
+
+def run_all(
+    waiting: list[Task],
+    jobs: int,
+    runs: dict[str, Any],
+    start: Callable[[Task], dict[str, Any]],
+    keep: Callable[[], None],
+    shown: Callable[[dict[str, Any]], str],
+) -> list[str]:
+    """Starts runs side by side, and keeps the record of each as it ends; the names of those that failed.
+
+    Args:
+        runs: by name; those that are there already are not repeated.
+        start: runs one, to its summary.
+        keep: called after each.
+        shown: what to print of the scores on each test.
+    """
+    failed: list[str] = []
+    with ThreadPoolExecutor(jobs) as pool:
+        running = {pool.submit(start, task): task for task in waiting if task.name not in runs}
+        for done in as_completed(running):
+            task = running[done]
+            if error := done.exception():
+                failed.append(task.name)
+                print(error, file=sys.stderr, flush=True)
+                continue
+            runs[task.name] = record(task, done.result())
+            keep()
+            tests = runs[task.name]["test"].items()
+            print(task.name, *(f"{name} {shown(scores)}" for name, scores in tests), flush=True)
+    return failed
+
+
+def parser_of_runs(name: str, description: str, quick: str) -> argparse.ArgumentParser:
+    """The options of every program that plans many runs; ``name`` is that of its results and folder."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data-root", default=None)
+    parser.add_argument("--work", type=Path, default=Path(f"runs_{name}"), help="where runs lie")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--epochs", type=int, default=None, help="default: that of each row's config")
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
+    parser.add_argument("--quick", action="store_true", help=f"{quick}: a check of the program")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / f"{name}.json")
+    return parser
+
+
+def save(figure: Any, path: Path) -> None:
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+    plt.close(figure)
