@@ -21,7 +21,7 @@ def c4_mnist(root: str | None = None, size: int | None = None) -> Source:
     """Return C4-MNIST, made from MNIST in a moment.
 
     Args:
-        root: the data root; see `eqgan.data.cache.data_root`.
+        root: the data root; see `eqgan.data.root.data_root`.
         size: resize every image to `size` x `size`.
 
     Raises:

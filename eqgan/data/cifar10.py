@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from eqgan.data.cache import data_root
 from eqgan.data.download import download
 from eqgan.data.imageset import ImageSet, Source
+from eqgan.data.root import data_root
 from eqgan.data.sprites import Sprite, SpriteSource
 
 log = logging.getLogger("eqgan")
@@ -67,7 +67,7 @@ def read_cifar10(root: str | None = None, size: int | None = None) -> Source:
     was: "cifar10" or "cifar10-17k".
 
     Args:
-        root: the data root; see `eqgan.data.cache.data_root`.
+        root: the data root; see `eqgan.data.root.data_root`.
         size: pixels a side of `Source.split`.
 
     Raises:

@@ -8,8 +8,8 @@ Best (2017).
 import numpy as np
 import torch
 
-from eqgan.data.cache import data_root
 from eqgan.data.imageset import ImageSet, Source
+from eqgan.data.root import data_root
 from eqgan.data.rotated import with_rotated_test
 from eqgan.data.sprites import check_content
 from eqgan.files import read_arrays
@@ -35,7 +35,7 @@ def read_mirabest(root: str | None = None, size: int | None = None) -> Source:
     three-pixel kernels with stride 2 and padding 1 keep odd down to 3 pixels.
 
     Args:
-        root: the data root; see `eqgan.data.cache.data_root`.
+        root: the data root; see `eqgan.data.root.data_root`.
         size: pixels a side of `Source.split`.
 
     Raises:

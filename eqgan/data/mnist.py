@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from eqgan.data.cache import data_root
 from eqgan.data.download import download as fetch
 from eqgan.data.idx import parse_idx, read_bytes
+from eqgan.data.root import data_root
 
 MNIST_SHA256 = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -69,7 +69,7 @@ def ensure_mnist(root: str | os.PathLike[str] | None = None, download: bool = Tr
     """Return the paths of the four MNIST files, downloading them under the data root if they are not there.
 
     Args:
-        root: the data root; see `eqgan.data.cache.data_root`.
+        root: the data root; see `eqgan.data.root.data_root`.
         download: whether to try. The environment variable EQGAN_NO_DOWNLOAD, when set, forbids it.
 
     Raises:
@@ -92,7 +92,7 @@ def load_mnist(root: str | os.PathLike[str] | None = None, download: bool = True
     """Read MNIST and verify it against the published content.
 
     Args:
-        root: the data root; see `eqgan.data.cache.data_root`.
+        root: the data root; see `eqgan.data.root.data_root`.
         download: whether to try to download files that are not there.
 
     Raises:

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from eqgan.data.cache import cache_folder
 from eqgan.data.mnist import Mnist, ensure_mnist, load_mnist
 from eqgan.data.rotation import rotate_uint8
-from eqgan.files import atomic_write, read_arrays
+from eqgan.files import atomic_write, cache_folder, read_arrays
 
 log = logging.getLogger("eqgan")
 
@@ -60,7 +59,7 @@ def rotated_mnist(root: str | os.PathLike[str] | None = None, download: bool = T
     what `root` says decides, not what happened earlier on this machine.
 
     Args:
-        root: the data root; see `eqgan.data.cache.data_root`.
+        root: the data root; see `eqgan.data.root.data_root`.
         download: whether MNIST may be downloaded.
 
     Raises:

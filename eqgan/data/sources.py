@@ -14,7 +14,6 @@ import torch
 
 from eqgan.data.bccd import BCCD
 from eqgan.data.c4mnist import c4_mnist
-from eqgan.data.cache import data_root
 from eqgan.data.cifar10 import PART, read_cifar10
 from eqgan.data.digits import rotated_digits
 from eqgan.data.folder import read_folder
@@ -24,6 +23,7 @@ from eqgan.data.lensing.source import read_lenses
 from eqgan.data.mirabest import read_mirabest
 from eqgan.data.mnist import MnistNotFoundError, load_mnist
 from eqgan.data.npz import read_npz
+from eqgan.data.root import data_root
 from eqgan.data.rotated import with_rotated_test
 from eqgan.data.rotmnist import ROTMNIST_SHA256, SPLITS, rotated_mnist, unseen_test_rows
 from eqgan.data.store import is_store, read_store
@@ -57,7 +57,7 @@ def open_source(source: str = "auto", root: str | None = None, size: int | None 
             (upright), `c4mnist` (in quarter turns), `digits`, `cifar10` (or what there is of it),
             `cifar10-17k`, `mirabest`, `bccd`, `lens` and `lens3` (simulated), a folder of images, an .npz
             file, or a store (see `eqgan.data.store`).
-        root: where named sets are looked for; see `eqgan.data.cache.data_root`.
+        root: where named sets are looked for; see `eqgan.data.root.data_root`.
         size: resize every image to `size` x `size` (Lanczos, anti-aliased).
 
     Returns:

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image
 
-from eqgan.data.cache import data_root
 from eqgan.data.imageset import ImageSet, Source
+from eqgan.data.root import data_root
 from eqgan.files import read_arrays
 
 _REMEDY = "Delete it and fetch it again, or copy it from an intact source"
@@ -51,7 +51,7 @@ class SpriteSource:
         """Read and verify every split.
 
         Args:
-            root: the data root; see `eqgan.data.cache.data_root`.
+            root: the data root; see `eqgan.data.root.data_root`.
             size: pixels a side of `Source.split`.
 
         Raises:

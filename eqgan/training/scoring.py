@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from eqgan.data.cache import cache_folder
 from eqgan.data.imageset import ImageSet
+from eqgan.files import cache_folder
 from eqgan.metrics import FeatureExtractor, Reference, reference_statistics
 from eqgan.networks.features import FeatureNetwork
 

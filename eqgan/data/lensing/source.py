@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from eqgan.data.cache import cache_folder
 from eqgan.data.imageset import ImageSet, Source
 from eqgan.data.lensing.priors import TASKS, Task
 from eqgan.data.lensing.simulator import simulate
 from eqgan.data.rotated import with_rotated_test
-from eqgan.files import atomic_write, read_arrays
+from eqgan.files import atomic_write, cache_folder, read_arrays
 
 log = logging.getLogger("eqgan")
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from eqgan.data.cache import cache_folder
 from eqgan.data.lensing import simulator, source
 from eqgan.data.lensing.priors import TASKS
 from eqgan.data.lensing.simulator import simulate
 from eqgan.data.sources import open_source
+from eqgan.files import cache_folder
 
 
 @pytest.fixture

@@ -1,11 +1,7 @@
-"""Where data sets are looked for, and where derived files (rotated images, ...) are kept between runs."""
+"""Where data sets are looked for."""
 
 import os
 from pathlib import Path
-
-from eqgan.files import cache_folder
-
-__all__ = ["cache_folder", "data_root"]
 
 
 def data_root(root: str | os.PathLike[str] | None = None) -> Path:
