@@ -1,7 +1,7 @@
 """What every source of images turns into: one tensor of bytes with its labels, and the splits of a source."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,31 @@ from PIL import Image
 from torch import Tensor
 
 from eqgan.data.loader import Loader, TensorLoader
+
+
+class SetDigest:
+    """The hash of a set of images that come block by block: of their shape, the images, the labels.
+
+    Args:
+        shape: of all images together.
+    """
+
+    def __init__(self, shape: Iterable[int]) -> None:
+        self._digest = hashlib.sha256(repr(tuple(shape)).encode())
+
+    def update(self, images: Tensor | np.ndarray) -> None:
+        """Take in the next images."""
+        self._digest.update(np.ascontiguousarray(images))
+
+    def finish(self, labels: Tensor | np.ndarray | None) -> str:
+        """Return the hash, in hexadecimal, after all labels."""
+        self._digest.update(b"-" if labels is None else np.ascontiguousarray(labels))
+        return self._digest.hexdigest()
+
+
+def sha256_of_splits(hashes: Mapping[str, str]) -> str:
+    """Return the hash of a source from those of its splits."""
+    return hashlib.sha256(" ".join(f"{split} {one}" for split, one in hashes.items()).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -44,10 +69,9 @@ class ImageSet:
         class_names: tuple[str, ...] = (),
     ) -> "ImageSet":
         """Build a set and its hash; arguments as the attributes."""
-        digest = hashlib.sha256(repr(tuple(images.shape)).encode())
-        for tensor in (images, labels):
-            digest.update(b"-" if tensor is None else np.ascontiguousarray(tensor.numpy()))
-        return cls(name, images, labels, angles, class_names, digest.hexdigest())
+        digest = SetDigest(images.shape)
+        digest.update(images)
+        return cls(name, images, labels, angles, class_names, digest.finish(labels))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -102,8 +126,7 @@ class Source:
     @classmethod
     def of(cls, name: str, sets: Mapping[str, ImageSet], size: int | None = None) -> "Source":
         """Build a source whose hash is that of the hashes of its splits."""
-        text = " ".join(f"{split} {images.sha256}" for split, images in sets.items())
-        return cls(name, sets, hashlib.sha256(text.encode()).hexdigest(), size)
+        return cls(name, sets, sha256_of_splits({split: one.sha256 for split, one in sets.items()}), size)
 
     @property
     def splits(self) -> tuple[str, ...]:

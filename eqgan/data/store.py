@@ -4,7 +4,6 @@ A store is a folder with `index.json` and, for each split, `<split>-images.npy` 
 there are labels, `<split>-labels.npy` (int64). The index states shapes and SHA-256 of every split.
 """
 
-import hashlib
 import json
 import shutil
 import uuid
@@ -19,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
-from eqgan.data.imageset import Source
+from eqgan.data.imageset import SetDigest, Source, sha256_of_splits
 from eqgan.data.stored import StoredSet
 from eqgan.files import atomic_write
 
@@ -88,14 +87,12 @@ def verify_store(path: Path) -> None:
         ValueError: another content; and what `read_store` raises.
     """
     for split, images in read_store(path).sets.items():
-        digest = _digest(images.images.shape)
+        digest = SetDigest(images.images.shape)
         for block in images.images.split(max(1, _BLOCK // prod(images.image_shape))):
-            digest.update(block.numpy())
-        digest.update(b"-" if images.labels is None else images.labels.numpy())
-        if digest.hexdigest() != images.sha256:
+            digest.update(block)
+        if (found := digest.finish(images.labels)) != images.sha256:
             raise ValueError(
-                f"{path}: expected the {split} split to have SHA-256 {images.sha256}, "
-                f"got {digest.hexdigest()}. {_REMEDY}."
+                f"{path}: expected the {split} split to have SHA-256 {images.sha256}, got {found}. {_REMEDY}."
             )
 
 
@@ -128,9 +125,9 @@ def write_store(
         )
     with _whole_folder(path) as folder:
         splits = {split: _write_split(folder, split, stream) for split, stream in streams.items()}
-        text = " ".join(f"{split} {entry['sha256']}" for split, entry in splits.items())
         index = {"format": FORMAT, "version": VERSION, "name": name, "class_names": list(class_names)}
-        index |= {"sha256": hashlib.sha256(text.encode()).hexdigest(), "splits": splits}
+        whole = sha256_of_splits({split: entry["sha256"] for split, entry in splits.items()})
+        index |= {"sha256": whole, "splits": splits}
         with atomic_write(folder / INDEX) as temporary:
             temporary.write_text(json.dumps(index, indent=1) + "\n")
 
@@ -164,7 +161,7 @@ def _replace(path: Path, new: Path) -> None:
 def _write_split(folder: Path, split: str, stream: Stream) -> dict[str, Any]:
     """Write images and labels of one split, block by block, and return its entry in the index."""
     shape = (stream.count, *stream.shape)
-    digest, labels, written = _digest(shape), [], 0
+    digest, labels, written = SetDigest(shape), [], 0
     with atomic_write(folder / f"{split}-images.npy") as temporary, open(temporary, "wb") as file:
         _write_header(file, shape)
         for images, classes in stream.blocks:
@@ -183,17 +180,11 @@ def _write_split(folder: Path, split: str, stream: Stream) -> dict[str, Any]:
             f"{split}: expected {stream.count:,} images and {stream.count * stream.labelled:,} labels, "
             f"got {written:,} and {sum(map(len, labels)):,}."
         )
-    if stream.labelled:
-        classes = np.concatenate(labels)
+    classes = np.concatenate(labels) if stream.labelled else None
+    if classes is not None:
         with atomic_write(folder / f"{split}-labels.npy") as temporary:
             np.save(temporary, classes)
-    digest.update(np.ascontiguousarray(classes) if stream.labelled else b"-")
-    return {"shape": list(shape), "labels": stream.labelled, "sha256": digest.hexdigest()}
-
-
-def _digest(shape: Iterable[int]) -> Any:
-    """Return the hash of an `ImageSet` before its images and labels."""
-    return hashlib.sha256(repr(tuple(shape)).encode())
+    return {"shape": list(shape), "labels": stream.labelled, "sha256": digest.finish(classes)}
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
