@@ -25,7 +25,7 @@ from eqgan.training.classes import Classes, classes_of
 from eqgan.training.load import find_checkpoint, load_classifier, open_gan
 from eqgan.training.module import GAN
 from eqgan.training.report import discriminator_error, versions
-from eqgan.training.scoring import class_shares, image_reference
+from eqgan.training.scoring import class_shares, copies_and_orientation, image_reference
 
 EXAMPLES = """\
   eqgan evaluate logs/my-run                              the best checkpoint, as its run scored it
@@ -39,10 +39,11 @@ NAMES = {"fid": "Fréchet distance", "kernel_distance": "kernel distance"}
 
 
 class Real(NamedTuple):
-    """The real images that are scored against."""
+    """The real images that are scored against, and the data that they belong to if those are the run's."""
 
     images: ImageSet
     split: str
+    data: ImageData | None
 
 
 def evaluate(argv: Sequence[str] | None = None) -> dict[str, Any]:
@@ -53,8 +54,8 @@ def evaluate(argv: Sequence[str] | None = None) -> dict[str, Any]:
 def _parser() -> CommandParser:
     parser = CommandParser(
         "evaluate",
-        "Fréchet distance, precision, recall, density, coverage, kernel distance, invariance error and class "
-        "shares, with all that they depend on.",
+        "Fréchet distance, precision, recall, density, coverage, kernel distance, invariance error, class "
+        "shares, orientation and copies of training images, with all that they depend on.",
         EXAMPLES,
     )
     add = parser.add_argument
@@ -115,6 +116,7 @@ def _of_gan(options: argparse.Namespace) -> dict[str, Any]:
         "classes": None if by_class is None else by_class.as_dict(),
         "group": str(gan.discriminator.group),
         "invariance_error": _invariance_error(gan, real),
+        **_copies(gan, real, extractor, seed),
     }
 
 
@@ -144,13 +146,13 @@ def _real(options: argparse.Namespace, settings: dict[str, Any], side: int | Non
     if options.reference is not None:
         source = open_source(options.reference, options.data_root, side)
         split = options.split or ("test" if "test" in source.splits else "train")
-        return Real(source.split(split), split)
+        return Real(source.split(split), split, None)
     dataset = dict(settings["dataset"])
     if options.data_root is not None:
         dataset["root"] = options.data_root
     data = ImageData(**dataset, seed=settings["seed"])
     split = data.resolve_split(options.split or settings["evaluation"]["reference"])
-    return Real(data.reference(split), split)
+    return Real(data.reference(split), split, data)
 
 
 def _summed_up(scores: list[Scores]) -> dict[str, Any]:
@@ -188,6 +190,14 @@ def _invariance_error(gan: GAN, real: Real) -> float | None:
     return discriminator_error(gan, to_unit(images).to(gan.device))
 
 
+def _copies(gan: GAN, real: Real, extractor: FeatureExtractor, seed: int) -> dict[str, Any]:
+    """Orientation and memorisation, against the run's own data."""
+    if real.data is None:
+        return {"orientation": None, "memorisation": None}
+    real.data.setup()
+    return copies_and_orientation(gan, real.data, real.split, extractor, seed=seed)
+
+
 def _show(told: dict[str, Any]) -> None:
     table = Table(title=str(told["of"]), show_header=False, title_justify="left")
     table.add_column()
@@ -208,6 +218,12 @@ def _show(told: dict[str, Any]) -> None:
         table.add_row("samples of the right class", f"{100 * classes['accuracy']:.1f} %")
     if told.get("invariance_error") is not None:
         table.add_row("invariance error of D", f"{told['invariance_error']:.1e} under {told['group']}")
+    if (orientation := told.get("orientation")) is not None:
+        text = f"{orientation['samples']:.2f}, of real images {orientation['real']:.2f}"
+        table.add_row("distance to quarter turns", text)
+    if (copies := told.get("memorisation")) is not None:
+        text = f"{copies['ratio']:.2f} of a fresh image's; {100 * copies['share']:.1f} % nearer than 99 % of"
+        table.add_row("nearest training image", f"{text} those")
     provenance = told["provenance"]
     data, features = provenance["data"], provenance["features"]
     table.add_row("against", f"{data['count']:,} images of {data['name']} ({data['split']})")

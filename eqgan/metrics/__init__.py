@@ -6,7 +6,9 @@ from .features import FeatureExtractor, features_from_path, module_hash
 from .frechet import FeatureStatistics, FeatureSums, FrechetDistance, frechet_distance
 from .inception import inception_features
 from .kernel import kernel_distance
+from .memorisation import Memorisation, memorisation, nearest_distances
 from .neighbours import Neighbours, PrecisionRecallDensityCoverage, precision_recall_density_coverage
+from .orbit import orbit_distance
 from .reference import METRIC_VERSION, Reference, reference_statistics
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "FeatureStatistics",
     "FeatureSums",
     "FrechetDistance",
+    "Memorisation",
     "Neighbours",
     "PrecisionRecallDensityCoverage",
     "Reference",
@@ -25,7 +28,10 @@ __all__ = [
     "frechet_distance",
     "inception_features",
     "kernel_distance",
+    "memorisation",
     "module_hash",
+    "nearest_distances",
+    "orbit_distance",
     "precision_recall_density_coverage",
     "reference_statistics",
     "score_classes",

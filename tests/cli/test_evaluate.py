@@ -50,6 +50,9 @@ def test_a_run_is_scored_as_it_scored_itself(tmp_path, json_of):
     assert told["kernel_distance"] > 0
     assert told["invariance_error"] < 1e-12
     assert sum(told["class_shares"]) == pytest.approx(1)
+    assert 0 < told["orientation"]["real"] < told["orientation"]["samples"] + told["orientation"]["real"]
+    assert told["memorisation"]["group"] == "p4m"
+    assert told["memorisation"]["ratio"] > 0
 
 
 def test_repeats_are_fresh_draws(run, json_of):
@@ -72,6 +75,9 @@ def test_any_reference(run, tmp_path, json_of):
     train = json_of(evaluate, run, "--samples", "40", "--split", "train")
     assert train["provenance"]["data"]["count"] == 1437
     assert train["fid"] != told["fid"]
+    assert told["memorisation"] is None, "another set than the run's"
+    assert train["memorisation"] is None, "the training images cannot say how far fresh ones are"
+    assert train["orientation"]["samples"] > 0
 
 
 def test_any_feature_network(run, json_of):

@@ -1,0 +1,405 @@
+"""What symmetry buys: Rotated MNIST by the share of its images, the discriminator's group, and the generator.
+
+    python benchmarks/study.py --data-root DIR --quick      # an hour on two cores
+    python benchmarks/study.py --data-root DIR              # the full form, for a GPU
+    python benchmarks/study.py --data-root DIR --check      # minutes: that the program works, on digits
+
+A run is a cell of {share of the training images} x {discriminator: z2, z2 whose reals and fakes are both
+rotated at random (the control of theory), p4, p4m} x {generator: vanilla, conv, or equivariant under the
+discriminator's group} x {seed}. All take the same number of generator steps; networks of one kind have equal
+parameters whatever their group, and the default recipe's loss, penalty and rates. Each is scored on its least
+FID, scored again on fresh latents, and there on precision, recall, coverage, the distance to its own quarter
+turns (do samples point in all directions), and the nearest training images under p4m (copies). The random
+group element that the generator of an invariant discriminator has in its latent (`--symmetrise`) is taken
+away for one more score, and the samples of z2 are moved by random quarter turns for another, to tell apart
+what the discriminator does and what the element does.
+
+Restartable: finished runs are kept in --work and not repeated, interrupted ones are resumed, and several of
+these programs may share one --work: each takes the runs that no other holds. Writes results/study.json,
+docs/study.md and docs/images/study*.png, from the runs that are finished.
+"""
+
+import argparse
+import contextlib
+import io
+import itertools
+import json
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from compare_discriminators import curve, moved_by
+from speed import write
+
+from eqgan.cli import train_gan
+from eqgan.cli.evaluate import evaluate
+from eqgan.groups import P4
+from eqgan.training.lock import RunLock
+from eqgan.training.report import versions
+
+HERE = Path(__file__).resolve().parent
+COLOURS = {"z2": "#888888", "z2+rotation": "#2ca02c", "p4": "#1f77b4", "p4m": "#d62728"}
+SCORES = ("fid", "precision", "recall", "coverage")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run."""
+
+    share: float
+    disc: str
+    gen: str
+    seed: int
+
+    @property
+    def group(self) -> str:
+        return self.disc.partition("+")[0]
+
+    @property
+    def name(self) -> str:
+        return f"{100 * self.share:g}pct-{self.gen}-{self.disc.replace('+', '_')}-s{self.seed}"
+
+
+@dataclass(frozen=True)
+class Form:
+    """How much is run: shares in the order in which they are run."""
+
+    shares: tuple[float, ...]
+    generators: tuple[str, ...]
+    seeds: tuple[int, ...]
+    steps: int
+    settings: tuple[str, ...]
+    equivariant: tuple[str, ...]
+    data: str = "rotmnist"
+    images: int = 12_000
+    batch: int = 64
+
+
+FULL = Form(
+    shares=(0.1, 0.01, 1.0, 0.05, 0.33),
+    generators=("conv", "equivariant", "vanilla"),
+    seeds=(0, 1, 2),
+    steps=20_000,
+    settings=("--evaluation.samples", "10000"),
+    equivariant=("--generator.width", "64"),
+)
+QUICK = Form(
+    shares=(0.1, 0.01, 1.0),
+    generators=("equivariant", "conv"),
+    seeds=(0, 1, 2),
+    steps=1_200,
+    settings=("--evaluation.samples", "5000", "--discriminator.width", "16"),
+    equivariant=("--generator.width", "12"),
+)
+CHECK = Form(
+    shares=(0.5, 1.0),
+    generators=("equivariant", "conv"),
+    seeds=(0,),
+    steps=8,
+    settings=("--evaluation.samples", "200", "--discriminator.width", "8"),
+    equivariant=("--generator.width", "4"),
+    data="digits",
+    images=1_437,
+    batch=16,
+)
+EPOCHS = 6
+"""Every run is scored so often: an epoch is a sixth of its steps, however few the images are."""
+
+
+def cells(form: Form) -> Iterator[Cell]:
+    for share, seed, gen, disc in itertools.product(form.shares, form.seeds, form.generators, COLOURS):
+        yield Cell(share, disc, gen, seed)
+
+
+def words(cell: Cell, form: Form, work: Path, root: list[str]) -> list[str]:
+    """Of the command line."""
+    # so many passes that an epoch is a sixth of the steps; what they have too much the trainer leaves out
+    steps = form.steps // EPOCHS
+    passes = -(-steps * form.batch // round(form.images * cell.share))
+    generator = {"conv": ["--gen", "conv"], "vanilla": ["--gen", "vanilla"]}.get(
+        cell.gen, ["--gen", cell.group, *form.equivariant]
+    )
+    return [
+        *("--disc", cell.group, *generator, "--seed", str(cell.seed), "--data", form.data, *root),
+        *("--fraction", str(cell.share), "--dataset.passes", str(passes), "--epochs", str(EPOCHS)),
+        *("--batch-size", str(form.batch), "--evaluation.every", "1"),
+        *("--trainer", json.dumps({"limit_train_batches": steps})),
+        *(["--augment", "rotation"] if "+" in cell.disc else []),
+        *form.settings,
+        *("--log_dir", str(work / "logs"), "--samples_dir", str(work / "samples")),
+    ]
+
+
+def run(cell: Cell, form: Form, work: Path, root: list[str]) -> dict[str, Any] | None:
+    """Train, or go on training, and score one cell; None if another process is at it."""
+    kept = work / "results" / f"{cell.name}.json"
+    lock = RunLock(work / "locks" / f"{cell.name}.lock")
+    try:
+        lock.acquire()
+    except BlockingIOError:
+        return None
+    try:
+        if not kept.is_file():
+            write(kept, trained(cell, form, work, root))
+        return json.loads(kept.read_text())
+    finally:
+        lock.release()
+
+
+def trained(cell: Cell, form: Form, work: Path, root: list[str]) -> dict[str, Any]:
+    """The scores of one cell."""
+    logs = work / "logs" / cell.name
+    if (logs / "summary.json").is_file():
+        summary = json.loads((logs / "summary.json").read_text())
+    else:
+        started = (logs / "config.yaml").is_file()
+        how = ["--resume", cell.name] if started else ["--name", cell.name]
+        summary = train_gan([*words(cell, form, work, root), *how])
+    with contextlib.redirect_stdout(io.StringIO()):
+        again = evaluate([str(logs), "--samples", "2000", "--json", *root])
+    moved = moved_by(work, cell.name, P4) if cell.group == "z2" and form.data == "rotmnist" else None
+    return {
+        **vars(cell),
+        **{name: summary["at_minimum"][name] for name in SCORES},
+        "fid_without_group_element": summary["fid_min_without_group_element"],
+        "fid_moved_by_p4": moved,
+        "fid_final": summary["fid_final"],
+        "epoch_of_minimum": summary["fid_min_epoch"],
+        "orientation": again["orientation"],
+        "memorisation": again["memorisation"],
+        "parameters": {n: summary[n]["parameters"] for n in ("generator", "discriminator")},
+        "training_seconds": summary["training_seconds"],
+        "steps": summary["generator_steps"],
+        "hardware": summary["versions"]["hardware"],
+        "precision_of_numbers": summary["settings"].get("precision"),
+        "curve": [{k: p[k] for k in ("step", "fid", "cpu_seconds")} for p in curve(work, cell.name)],
+    }
+
+
+def table(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and minimum over the seeds of each cell."""
+    rows = []
+    keyed = sorted(runs, key=lambda r: (r["share"], r["gen"], list(COLOURS).index(r["disc"])))
+    for (share, gen, disc), group in itertools.groupby(
+        keyed, key=lambda r: (r["share"], r["gen"], r["disc"])
+    ):
+        mine = list(group)
+        values = {name: [r[name] for r in mine] for name in (*SCORES, "fid_final")}
+        values["fid_moved_by_p4"] = [r["fid_moved_by_p4"] for r in mine if r["fid_moved_by_p4"] is not None]
+        values["fid_without_group_element"] = [
+            r["fid_without_group_element"] for r in mine if r["fid_without_group_element"] is not None
+        ]
+        values["quarter_turns"] = [r["orientation"]["samples"] for r in mine]
+        values["quarter_turns_of_real"] = [r["orientation"]["real"] for r in mine]
+        values["copies_share"] = [r["memorisation"]["share"] for r in mine]
+        values["copies_ratio"] = [r["memorisation"]["ratio"] for r in mine]
+        spread = {
+            name: {"mean": statistics.fmean(v), "min": min(v), "max": max(v)}
+            for name, v in values.items()
+            if v
+        }
+        row = {
+            "share": share,
+            "generator": gen,
+            "discriminator": disc,
+            "seeds": sorted(r["seed"] for r in mine),
+        }
+        rows.append({**row, "parameters": mine[0]["parameters"], **spread})
+    return rows
+
+
+def draw(rows: list[dict[str, Any]], runs: list[dict[str, Any]], path: Path, title: str) -> None:
+    """Minimum FID against the share of the images, and its course at a tenth of them."""
+    generators = list(dict.fromkeys(row["generator"] for row in rows))
+    share = min((row["share"] for row in rows), key=lambda s: abs(s - 0.1))
+    figure, axes = plt.subplots(
+        2,
+        len(generators),
+        figsize=(4.6 * len(generators), 7),
+        sharey="row",
+        squeeze=False,
+        layout="constrained",
+    )
+    for column, gen in enumerate(generators):
+        above, below = axes[0, column], axes[1, column]
+        for disc, colour in COLOURS.items():
+            mine = [r for r in rows if (r["generator"], r["discriminator"]) == (gen, disc)]
+            if mine:
+                xs, ys = [100 * r["share"] for r in mine], [r["fid"]["mean"] for r in mine]
+                low = [r["fid"]["mean"] - r["fid"]["min"] for r in mine]
+                high = [r["fid"]["max"] - r["fid"]["mean"] for r in mine]
+                above.errorbar(xs, ys, [low, high], color=colour, marker="o", ms=4, capsize=3, label=disc)
+            for r in runs:
+                if (r["gen"], r["disc"], r["share"]) == (gen, disc, share):
+                    points = r["curve"]
+                    below.plot(
+                        [p["step"] for p in points], [p["fid"] for p in points], color=colour, alpha=0.8
+                    )
+        above.set(title=f"{gen} generator", xlabel="% of the 12,000 images", xscale="log", yscale="log")
+        below.set(
+            title=f"{gen} generator, {100 * share:g} % of the images", xlabel="generator steps", yscale="log"
+        )
+        for axis in (above, below):
+            axis.grid(alpha=0.3, which="both")
+    axes[0, 0].set_ylabel("minimum FID, mean and range of the seeds")
+    axes[1, 0].set_ylabel("FID")
+    axes[0, 0].legend(title="discriminator")
+    figure.suptitle(title)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def show_grids(runs: list[dict[str, Any]], work: Path, path: Path) -> None:
+    """The last grids of the best z2 and p4 pairs at a tenth of the images, beside real ones."""
+    share = min((r["share"] for r in runs), key=lambda s: abs(s - 0.1))
+    shown = [("real", None)]
+    for disc in ("z2", "p4"):
+        mine = [r for r in runs if (r["share"], r["disc"]) == (share, disc)]
+        if mine:
+            best = min(mine, key=lambda r: r["fid"])
+            shown.append((f"{disc}, {best['gen']} generator: FID {best['fid']:.1f}", best))
+    cell = shown[-1][1] or runs[0]
+    named = Cell(cell["share"], cell["disc"], cell["gen"], cell["seed"]).name
+    figure, axes = plt.subplots(1, len(shown), figsize=(5 * len(shown), 5.3), layout="constrained")
+    for axis, (title, of) in zip(axes, shown):
+        name = named if of is None else Cell(of["share"], of["disc"], of["gen"], of["seed"]).name
+        folder = work / "samples" / name
+        file = folder / "real.png" if of is None else sorted(folder.glob("epoch_*.png"))[-1]
+        axis.imshow(plt.imread(file), cmap="gray")
+        axis.set_title(title)
+        axis.set_axis_off()
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
+
+
+def page(rows: list[dict[str, Any]], result: dict[str, Any]) -> str:
+    """docs/study.md."""
+    images = "Rotated MNIST" if result["data"] == "rotmnist" else f"Data {result['data']}"
+    lines = [
+        "# What symmetry buys: the study",
+        "",
+        f"Written by `{result['program']}`, {result['form']} form, from {result['finished']} of "
+        f"{result['planned']} runs; numbers and settings in `benchmarks/results/study.json`. {images}, "
+        f"{result['steps']:,} generator steps of batch {result['batch']} each, on {result['hardware']}. FID "
+        "is the least of a run, chosen among six scores and scored again on fresh latents; mean (and least) "
+        "over the seeds.",
+        "",
+        "![Minimum FID by the share of the images](images/study.png)",
+        "",
+        "- *quarter turns*: Fréchet distance between samples and the same samples turned; the floor is that "
+        "of real images.",
+        "- *copies*: median distance to the nearest training image under p4m, over that of fresh images.",
+        "- *without element*: FID without the random group element in the latent. *moved*: FID of the samples "
+        "of z2 after random quarter turns.",
+        "",
+        "| images | generator | discriminator | seeds | FID | without element | moved | precision | recall | "
+        "coverage | quarter turns (real) | copies |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        fid = f"{row['fid']['mean']:.1f} ({row['fid']['min']:.1f})"
+        parts = [
+            f"{100 * row['share']:g} %",
+            row["generator"],
+            row["discriminator"],
+            str(len(row["seeds"])),
+            fid,
+        ]
+        for name in ("fid_without_group_element", "fid_moved_by_p4"):
+            parts.append(f"{row[name]['mean']:.1f}" if name in row else "")
+        parts += [f"{row[name]['mean']:.2f}" for name in ("precision", "recall", "coverage")]
+        turns = f"{row['quarter_turns']['mean']:.2f} ({row['quarter_turns_of_real']['mean']:.2f})"
+        parts += [turns, f"{row['copies_ratio']['mean']:.2f}"]
+        lines.append(f"| {' | '.join(parts)} |")
+    return "\n".join([*lines, "", *verdict(rows), ""])
+
+
+def verdict(rows: list[dict[str, Any]]) -> list[str]:
+    """The expectation that the study tests, in figures."""
+    told = [
+        "## The expectation: at 10 % of the images the minimum FID of the p4 pair is half of the z2 pair's",
+        "",
+    ]
+    for gen in dict.fromkeys(row["generator"] for row in rows):
+        for share in sorted({row["share"] for row in rows}):
+            found = {
+                r["discriminator"]: r["fid"]["mean"]
+                for r in rows
+                if (r["generator"], r["share"]) == (gen, share)
+            }
+            if "z2" in found and "p4" in found:
+                others = "".join(
+                    f"; {name} {found[name] / found['z2']:.2f}"
+                    for name in ("z2+rotation", "p4m")
+                    if name in found
+                )
+                ratio = f"p4 over z2 {found['p4'] / found['z2']:.2f}{others}"
+                told.append(f"- {100 * share:g} %, {gen} generator: {ratio}.")
+    return told
+
+
+def report(form: Form, named: str, work: Path, out: Path, docs: Path) -> None:
+    runs = [
+        json.loads(file.read_text())
+        for cell in cells(form)
+        if (file := work / "results" / f"{cell.name}.json").is_file()
+    ]
+    if not runs:
+        return
+    rows = table(runs)
+    result = {
+        "program": "benchmarks/study.py",
+        "form": named,
+        "planned": len(list(cells(form))),
+        "finished": len(runs),
+        "steps": form.steps // EPOCHS * EPOCHS,
+        "batch": form.batch,
+        "data": form.data,
+        "settings": [*form.settings, *form.equivariant],
+        "hardware": " and ".join(sorted({r["hardware"] for r in runs})),
+        "versions": versions(),
+    }
+    write(out, {**result, "table": rows, "runs": runs})
+    draw(rows, runs, docs / "images" / "study.png", f"{form.data}: what the discriminator's group buys")
+    show_grids(runs, work, docs / "images" / "study_samples.png")
+    (docs / "study.md").write_text(page(rows, result))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data-root", default=None)
+    parser.add_argument("--work", type=Path, default=Path("runs_study"), help="where runs lie")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--quick", action="store_true", help="fewer shares, steps and fields; an hour on two cores"
+    )
+    which.add_argument("--check", action="store_true", help="a few steps on the embedded digits")
+    parser.add_argument("--report", action="store_true", help="run nothing, report what is finished")
+    parser.add_argument("--backwards", action="store_true", help="seeds from the last: for a second process")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "study.json")
+    parser.add_argument("--docs", type=Path, default=HERE.parent / "docs")
+    options = parser.parse_args()
+    form, named = (QUICK, "quick") if options.quick else (CHECK, "check") if options.check else (FULL, "full")
+    root = [] if options.data_root is None else ["--data-root", options.data_root]
+    todo = [] if options.report else list(cells(form))
+    for cell in reversed(todo) if options.backwards else todo:
+        found = run(cell, form, options.work / named, root)
+        print(
+            cell.name,
+            "held by another process" if found is None else f"minimum FID {found['fid']:.2f}",
+            flush=True,
+        )
+    report(form, named, options.work / named, options.out, options.docs)
+
+
+if __name__ == "__main__":
+    main()
