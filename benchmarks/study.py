@@ -35,6 +35,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from compare_discriminators import curve, moved_by
+from many_runs import save
 from speed import write
 
 from eqgan.cli import train_gan
@@ -251,9 +252,7 @@ def draw(rows: list[dict[str, Any]], runs: list[dict[str, Any]], path: Path, tit
     axes[1, 0].set_ylabel("FID")
     axes[0, 0].legend(title="discriminator")
     figure.suptitle(title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
+    save(figure, path)
 
 
 def show_grids(runs: list[dict[str, Any]], work: Path, path: Path) -> None:
@@ -275,8 +274,7 @@ def show_grids(runs: list[dict[str, Any]], work: Path, path: Path) -> None:
         axis.imshow(plt.imread(file), cmap="gray")
         axis.set_title(title)
         axis.set_axis_off()
-    figure.savefig(path, dpi=90)
-    plt.close(figure)
+    save(figure, path)
 
 
 def page(rows: list[dict[str, Any]], result: dict[str, Any]) -> str:
@@ -296,8 +294,8 @@ def page(rows: list[dict[str, Any]], result: dict[str, Any]) -> str:
         "- *quarter turns*: Fréchet distance between samples and the same samples turned; the floor is that "
         "of real images.",
         "- *copies*: median distance to the nearest training image under p4m, over that of fresh images.",
-        "- *without element*: FID without the random group element in the latent. *moved*: FID of the samples "
-        "of z2 after random quarter turns.",
+        "- *without element*: FID without the random group element in the latent. *moved*: FID of the "
+        "samples of z2 after random quarter turns.",
         "",
         "| images | generator | discriminator | seeds | FID | without element | moved | precision | recall | "
         "coverage | quarter turns (real) | copies |",
@@ -312,8 +310,8 @@ def page(rows: list[dict[str, Any]], result: dict[str, Any]) -> str:
             str(len(row["seeds"])),
             fid,
         ]
-        for name in ("fid_without_group_element", "fid_moved_by_p4"):
-            parts.append(f"{row[name]['mean']:.1f}" if name in row else "")
+        controls = ("fid_without_group_element", "fid_moved_by_p4")
+        parts += [f"{row[name]['mean']:.1f}" if name in row else "" for name in controls]
         parts += [f"{row[name]['mean']:.2f}" for name in ("precision", "recall", "coverage")]
         turns = f"{row['quarter_turns']['mean']:.2f} ({row['quarter_turns_of_real']['mean']:.2f})"
         parts += [turns, f"{row['copies_ratio']['mean']:.2f}"]

@@ -5,9 +5,13 @@ import json
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 
 import eqgan
+from eqgan.cli import parse_gan
+from eqgan.training.lock import RunLock
 
 BENCHMARKS = Path(eqgan.__file__).parents[1] / "benchmarks"
 
@@ -154,3 +158,68 @@ def test_transfer_starts_from_plain_networks(beside_each_other, monkeypatch, tmp
     begun.clear()
     transfer.main()
     assert set(begun) == {"pretrain-s1"}, "what has its record is not repeated"
+
+
+@pytest.fixture(scope="module")
+def study(beside_each_other):
+    return importlib.import_module("study")
+
+
+def test_the_study_is_made_of_commands_that_parse(study, tmp_path):
+    for form in (study.FULL, study.QUICK, study.CHECK):
+        planned = list(study.cells(form))
+        assert len({cell.name for cell in planned}) == len(planned)
+        for cell in planned:
+            _, config = parse_gan(study.words(cell, form, tmp_path, []))
+            each = config.dataset.passes * round(form.images * cell.share)
+            assert each >= form.steps // study.EPOCHS * form.batch, "an epoch ends before its steps are made"
+    assert len(list(study.cells(study.FULL))) == 5 * 4 * 3 * 3
+
+
+def test_the_study_is_told_from_what_is_finished(study, tmp_path):
+    form, work = study.QUICK, tmp_path / "work"
+    fids = {"z2": 40.0, "z2+rotation": 30.0, "p4": 10.0, "p4m": 12.0}
+    grid = np.zeros((8, 8, 3))
+    for cell in study.cells(form):
+        if cell.share == 0.1:
+            study.write(
+                work / "results" / f"{cell.name}.json", made_up_cell(cell, fids[cell.disc] + cell.seed)
+            )
+            (work / "samples" / cell.name).mkdir(parents=True)
+            for name in ("real.png", "epoch_0005.png"):
+                plt.imsave(work / "samples" / cell.name / name, grid)
+    study.report(form, "quick", work, tmp_path / "study.json", tmp_path / "docs")
+    result = json.loads((tmp_path / "study.json").read_text())
+    assert (result["finished"], result["planned"]) == (24, 72)
+    row = next(r for r in result["table"] if (r["generator"], r["discriminator"]) == ("conv", "p4"))
+    assert row["fid"] == {"mean": 11.0, "min": 10.0, "max": 12.0}
+    page = (tmp_path / "docs" / "study.md").read_text()
+    assert "10 %, conv generator: p4 over z2 0.27; z2+rotation 0.76; p4m 0.32." in page
+    assert {p.name for p in (tmp_path / "docs" / "images").iterdir()} == {"study.png", "study_samples.png"}
+
+
+def test_a_cell_that_another_process_holds_is_left_to_it(study, monkeypatch, tmp_path):
+    cell = next(study.cells(study.QUICK))
+    monkeypatch.setattr(study, "trained", lambda *_: made_up_cell(cell, 3.0))
+    with RunLock(tmp_path / "locks" / f"{cell.name}.lock"):
+        assert study.run(cell, study.QUICK, tmp_path, []) is None
+    assert study.run(cell, study.QUICK, tmp_path, [])["fid"] == 3.0
+    monkeypatch.setattr(study, "trained", lambda *_: pytest.fail("a finished cell was repeated"))
+    assert study.run(cell, study.QUICK, tmp_path, [])["fid"] == 3.0
+
+
+def made_up_cell(cell, fid):
+    """The scores of a run of the study that never happened."""
+    return {
+        **vars(cell),
+        **dict.fromkeys(("precision", "recall", "coverage"), 0.5),
+        "fid": fid,
+        "fid_final": fid + 1,
+        "fid_without_group_element": None if cell.group == "z2" else 2 * fid,
+        "fid_moved_by_p4": fid if cell.group == "z2" else None,
+        "orientation": {"samples": 1.0, "real": 0.5},
+        "memorisation": {"share": 0.01, "ratio": 1.0},
+        "parameters": {"generator": 1, "discriminator": 2},
+        "hardware": "none",
+        "curve": [{"step": 1, "fid": 2 * fid, "cpu_seconds": 1}, {"step": 2, "fid": fid, "cpu_seconds": 2}],
+    }
