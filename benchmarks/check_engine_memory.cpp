@@ -31,20 +31,33 @@ static std::vector<float> numbers(index_t count) {
   return made;
 }
 
+// The same as bytes, every number in two if `half`: bfloat16 is the upper half.
+static std::vector<char> maps(index_t count, bool half) {
+  const std::vector<float> values = numbers(count);
+  const char *from = reinterpret_cast<const char *>(values.data());
+  std::vector<char> made;
+  for (index_t i = 0; i < 4 * count; i++)
+    if (!half || i % 4 > 1) made.push_back(from[i]);
+  made.shrink_to_fit();
+  return made;
+}
+
 static double one_case(int isa) {
   const index_t size = draw(1, 5), cells = size * size, in = draw(1, 6), other = draw(1, 11), batch = draw(1, 4);
   const index_t padding = draw(-1, size + 1), least = size > 2 * padding ? size - 2 * padding : 1;
   const index_t height = draw(least, least + 18), width = draw(least, least + 37);
   const index_t out_height = height + 2 * padding - size + 1, out_width = width + 2 * padding - size + 1;
   const index_t slices = draw(1, 3), floats = gradient_size(isa, in, other, cells);
-  std::vector<float> x = numbers(batch * in * order * height * width), weight = numbers(other * in * order * cells);
-  std::vector<float> plain = numbers(batch * other * order * out_height * out_width), out(plain.size());
+  const index_t bfloat16 = draw(0, 7), outputs = batch * other * order * out_height * out_width;
+  std::vector<char> x = maps(batch * in * order * height * width, bfloat16 & 1);
+  std::vector<char> out = maps(outputs, bfloat16 & 2), plain = maps(outputs, bfloat16 & 4);
+  std::vector<float> weight = numbers(other * in * order * cells);
   std::vector<float> bias = numbers(other), packed(packed_size(isa, in, other, cells)), gradient(slices * floats);
   Filter filter = {weight.data(), packed.data(), entrys[size - 1], in, other, order * cells, in * order * cells, cells};
   pack(isa, &filter);
   Task task = {x.data(), packed.data(), bias.data(), out.data(), plain.data(), gradient.data(), shifts[size - 1],
                batch,    in,            other,       height,     width,        out_height,      out_width,
-               padding,  size,          cells,       draw(1, 9), slices};
+               padding,  size,          cells,       draw(1, 9), slices, bfloat16};
   if (draw(0, 2) == 0) task.plain = NULL, task.filter_gradient = NULL;
   if (draw(0, 2) == 0) task.bias = NULL;
   if (task.plain && draw(0, 2) == 0) task.out = NULL, task.filter = NULL;
@@ -52,7 +65,7 @@ static double one_case(int isa) {
   filter.packed = gradient.data();
   unpack(isa, &filter);
   double sum = 0;
-  for (float value : out) sum += value;
+  for (char value : out) sum += value;
   for (float value : weight) sum += value;
   return sum;
 }

@@ -1,158 +1,196 @@
-"""The fast group convolution against the dense one of the same channels, and from which size it is taken.
+"""The fast group convolution against the dense one of the same channels, layer by layer.
 
-    python benchmarks/fast_conv.py                 # half an hour on two cores, the machine being quiet
-    python benchmarks/fast_conv.py --quick         # fewer rounds and cases
-    python benchmarks/fast_conv.py --fit           # fit the choice to the results that are there
+    python benchmarks/fast_conv.py                    # all parts: half an hour on two quiet cores
+    python benchmarks/fast_conv.py --only gates       # one part: gates, grid or held_out
+    python benchmarks/fast_conv.py --minutes 8        # stop after so long; the next call goes on from there
+    python benchmarks/fast_conv.py --quick --out X    # a few small cases, to see that it runs
 
 All candidates alternate in one process under the same allocator settings: the fast path, the filter bank, and
-`F.conv2d` of the same channel counts, contiguous and channels_last. A ratio is the median over the rounds of
-ours over the faster of the two dense ones, and beside it that of the smallest times. Writes
-results/fast_conv.json; --fit writes the terms that `EQGAN_CONV=auto` decides by, from these results, into
-eqgan/nn/fourier/measured.json.
+`F.conv2d` of the same channel counts, contiguous and channels_last; and the same under bfloat16 autocast. A
+ratio is the median over the rounds of ours over the faster of the two dense ones, and beside it that of the
+smallest times. Writes results/fast_conv.json after each case; benchmarks/fit_fast_conv.py makes of it what
+`EQGAN_CONV=auto` decides by.
 """
 
 import argparse
 import itertools
 import json
 import os
+import random
 import statistics
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.optimize import nnls
 from speed import alternate, write
 
-from eqgan.groups import P2, P4, P4M, PLANE_GROUPS, PlaneGroup, regular
+from eqgan.groups import P2, P4, P4M, PlaneGroup, regular
 from eqgan.memory import keep_freed_memory
 from eqgan.nn import GroupConv2d
-from eqgan.nn.fourier import path
+from eqgan.nn.fourier.choice import instruction_set
 from eqgan.training.report import versions
 
-HERE = Path(__file__).resolve().parent
-MARGIN = 0.95
+RESULTS = Path(__file__).resolve().parent / "results" / "fast_conv.json"
+KINDS = ("training", "eval", "training_bf16", "eval_bf16")
+Case = tuple[PlaneGroup, tuple[int, int], int, int, int]  # group, fields in and out, side, window, batch
+Function = Callable[[torch.Tensor], torch.Tensor]
+# how it is trained, how it is evaluated, and the layout of its maps
+Candidate = tuple[Function, Function, torch.memory_format]
 
 
-def candidates(
-    group: PlaneGroup, fields: tuple[int, int], side: int, size: int, batch: int
-) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
-    """By name: a training pass forward and backward, and a forward pass in eval."""
-    channels_in, channels_out = fields[0] * group.order, fields[1] * group.order
-    x = torch.randn(batch, channels_in, side, side)
-    grad = torch.randn(batch, channels_out, side, side)
-
-    def pair(function: Callable[..., Any], x: torch.Tensor, grad: torch.Tensor) -> Any:
-        variable = x.clone(memory_format=torch.preserve_format).requires_grad_()
-
-        def train() -> None:
-            function(variable).backward(grad)
-
-        @torch.no_grad()
-        def evaluate() -> None:
-            function(x)
-
-        return train, evaluate
-
-    found = {}
+def candidates(case: Case) -> dict[str, Candidate]:
+    group, fields, _, size, _ = case
+    found: dict[str, Candidate] = {}
     for name in ("fourier", "bank"):
         os.environ["EQGAN_CONV"] = name
         layer = GroupConv2d(regular(group, fields[0]), regular(group, fields[1]), size, padding=size // 2)
         kept = GroupConv2d(layer.in_type, layer.out_type, size, padding=size // 2).eval()
-        found[name] = (pair(layer, x, grad)[0], pair(kept, x, grad)[1])
+        found[name] = layer, kept, torch.contiguous_format
     for name, layout in (("dense", torch.contiguous_format), ("dense_last", torch.channels_last)):
-        weight = torch.randn(channels_out, channels_in, size, size).to(memory_format=layout)
-        weight, bias = weight.requires_grad_(), torch.zeros(channels_out, requires_grad=True)
+        shape = (fields[1] * group.order, fields[0] * group.order, size, size)
+        weight = torch.randn(shape).to(memory_format=layout).requires_grad_()
+        bias = torch.zeros(shape[0], requires_grad=True)
 
         def dense(x: torch.Tensor, weight: Any = weight, bias: Any = bias) -> torch.Tensor:
             return F.conv2d(x, weight, bias, 1, size // 2)
 
-        found[name] = pair(dense, x.to(memory_format=layout), grad.to(memory_format=layout))
+        found[name] = dense, dense, layout
     return found
 
 
-def measure(group: PlaneGroup, fields: tuple[int, int], side: int, size: int, batch: int, rounds: int) -> Any:
-    case = {"group": group.name, "fields": list(fields), "side": side, "size": size, "batch": batch}
-    found = candidates(group, fields, side, size, batch)
-    for number, what in enumerate(("training", "eval")):
-        seconds = alternate(rounds, **{name: pair[number] for name, pair in found.items()})
+def call(candidate: Candidate, kind: str, x: torch.Tensor) -> Callable[[], Any]:
+    """One training pass, forward and backward, or one forward pass without gradients."""
+    train, kept, layout = candidate
+    lower = kind.endswith("bf16")
+    x = x.to(torch.bfloat16 if lower else torch.float32, memory_format=layout)
+    context = torch.autocast("cpu", torch.bfloat16, enabled=lower)
+
+    @torch.no_grad()
+    def evaluate() -> torch.Tensor:
+        with context:
+            return kept(x)
+
+    if kind.startswith("eval"):
+        return evaluate
+    out_gradient = torch.randn_like(evaluate()).to(memory_format=layout)
+    variable = x.clone(memory_format=torch.preserve_format).requires_grad_()
+
+    def step() -> None:
+        with context:
+            out = train(variable)
+        out.backward(out_gradient)
+
+    return step
+
+
+def measure(case: Case, kinds: tuple[str, ...], rounds: int) -> dict[str, Any]:
+    group, fields, side, _, batch = case
+    found: dict[str, Any] = {}
+    x = torch.randn(batch, fields[0] * group.order, side, side)
+    made = candidates(case)
+    for kind in kinds:
+        seconds = alternate(rounds, **{name: call(candidate, kind, x) for name, candidate in made.items()})
         faster = [min(pair) for pair in zip(seconds["dense"], seconds["dense_last"])]
-        case[what] = {
+        found[kind] = {
             "ratio": round(statistics.median(a / b for a, b in zip(seconds["fourier"], faster)), 3),
             "ratio_of_least": round(min(seconds["fourier"]) / min(faster), 3),
             "least_ms": {name: round(1e3 * min(values), 4) for name, values in seconds.items()},
             "median_ms": {name: round(1e3 * statistics.median(v), 4) for name, v in seconds.items()},
         }
-    print(
-        case["group"], fields, side, size, batch, *(case[w]["ratio_of_least"] for w in ("training", "eval"))
-    )
-    return case
+    return found
 
 
-def cases(quick: bool) -> list[tuple[Any, ...]]:
-    """The sizes that matter at batch 64, and a grid of smaller ones, down to where nothing is gained."""
+# ---- cases -------------------------------------------------------------------------------------------------
+
+
+def gates() -> list[Case]:
+    """Batch 64, and the ratios that were asked for: see fit_fast_conv.py."""
+    wide = [(P4, (8, 32), 28), (P4, (16, 16), 28), (P4M, (16, 16), 28)]
     stated = [(P4, (8, 16), 28), (P4, (16, 32), 14), (P4M, (8, 16), 28), (P4M, (16, 32), 14)]
-    if quick:
-        small = [
-            (P4, (8, 8), 7, 3, 8),
-            (P4, (8, 16), 14, 3, 2),
-            (P4M, (4, 8), 14, 3, 2),
-            (P4, (2, 2), 7, 3, 1),
-        ]
-        return [(*case, 3, 16) for case in stated] + small
-    more = [(P4, (16, 16), 28), (P4, (8, 8), 28), (P4, (8, 32), 14), (P4M, (8, 8), 28), (P2, (16, 32), 14)]
-    fields = [(4, 4), (8, 8), (8, 16), (32, 8), (32, 32)]
-    grid = itertools.product((P2, P4, P4M), fields, (28, 14, 7), (3,), (1, 8))
-    wide = itertools.product((P4, P4M), fields[1:3], (14,), (5,), (2, 16))
-    return [*((*case, 3, 64) for case in stated + more), *grid, *wide]
+    small = [(P4, (8, 8), 28), (P4, (8, 16), 14), (P4M, (8, 8), 28), (P4M, (8, 16), 14)]
+    return [(*case, 3, 64) for case in stated + wide + small]
 
 
-def fit(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Nanoseconds a term, none negative, by least squares of relative errors; bank includes its gather."""
-    times: dict[str, Any] = {}
-    for what in ("training", "eval"):
-        times[what] = {}
-        for name in ("fourier", "bank"):
-            rows = []
-            for case in results:
-                sides = case["side"] + 2 * (case["size"] // 2) - case["size"] + 1
-                work = path.Work.of(PLANE_GROUPS[case["group"]].point_group, case["size"], *case["fields"])
-                terms = np.array(getattr(work, f"{name}_terms")(case["batch"] * sides**2))
-                nanoseconds = 1e6 * case[what]["least_ms"][name]
-                rows.append(terms / nanoseconds)
-            matrix = np.array(rows)
-            size = np.linalg.norm(matrix, axis=0)
-            solution, residual = nnls(matrix / size, np.ones(len(rows)))
-            times[what][name] = [float(f"{c:.4g}") for c in solution / size]
-            print(what, name, times[what][name], f"relative error {residual / len(rows) ** 0.5:.2f}")
-    groups = sorted({PLANE_GROUPS[case["group"]].point_group.name for case in results})
-    return {"groups": groups, "times": times}
+def grid() -> list[Case]:
+    """What the choice is fitted to, down to where nothing is gained."""
+    fields = [(4, 4), (8, 16), (32, 8), (32, 32)]
+    threes = itertools.product((P2, P4, P4M), fields, (28, 14, 7), (3,), (1, 8))
+    others = itertools.product((P4, P4M), fields[1:2], (14, 7), (1, 2, 4, 5), (2, 16))
+    large = itertools.product((P2, P4, P4M), [(16, 32)], (14,), (3,), (64,))
+    return [*threes, *others, *large]
+
+
+def held_out(count: int = 48) -> list[Case]:
+    """Drawn at random, with sizes that the fit has not seen."""
+    draw = random.Random(0)
+    return [
+        (
+            draw.choice([P2, P4, P4M]),
+            (draw.choice([2, 3, 6, 11, 12, 16, 24]), draw.choice([2, 3, 6, 11, 12, 16, 24])),
+            draw.choice([4, 6, 8, 10, 12, 16, 24, 32]),
+            draw.choice([3, 3, 3, 4, 5, 7]),
+            draw.choice([1, 2, 4, 8, 8, 16, 32]),
+        )
+        for _ in range(count)
+    ]
+
+
+PARTS = {"gates": (gates, 31), "grid": (grid, 15), "held_out": (held_out, 15)}
+
+
+def quick() -> list[Case]:
+    return [(P4, (8, 16), 14, 3, 2), (P4M, (4, 8), 14, 3, 2), (P4, (2, 2), 7, 3, 1)]
+
+
+def identity(part: str, case: Case) -> dict[str, Any]:
+    names = ("group", "fields", "side", "size", "batch")
+    return {"part": part, **dict(zip(names, (case[0].name, list(case[1]), *case[2:])))}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--rounds", type=int)
-    parser.add_argument("--fit", action="store_true")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "fast_conv.json")
+    parser.add_argument("--again", action="store_true", help="forget what the file holds of these parts")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    if not options.fit:
-        keep_freed_memory()
-        rounds = options.rounds or (9 if options.quick else 31)
-        isa = torch.backends.cpu.get_cpu_capability().lower()
-        results = [measure(*case, rounds) for case in cases(options.quick)]
-        about = {"program": "benchmarks/fast_conv.py", "isa": isa, "rounds": rounds, "versions": versions()}
-        write(options.out, about | {"cases": results})
-    if options.fit:
-        measured = json.loads(options.out.read_text())
-        committed = json.loads(path.MEASURED.read_text())
-        committed["margin"] = MARGIN
-        committed["fits"][measured["isa"]] = fit(measured["cases"])
-        write(path.MEASURED, committed)
+    keep_freed_memory()
+    started = time.monotonic()
+    result: dict[str, Any] = json.loads(options.out.read_text()) if options.out.is_file() else {"cases": []}
+    if options.again:
+        result["cases"] = [case for case in result["cases"] if case["part"] not in options.only]
+    about = {"program": "benchmarks/fast_conv.py", "isa": instruction_set(), "versions": versions()}
+    result = {**about, **result}
+    for part in ["quick"] if options.quick else options.only:
+        made, rounds = (quick, 5) if options.quick else PARTS[part]
+        for case in made():
+            if time.monotonic() - started > 60 * options.minutes:
+                print("stopped; call again to go on")
+                return
+            one_case(result, identity(part, case), case, tuple(options.kinds), options.rounds or rounds)
+            write(options.out, result)
+
+
+def one_case(
+    result: dict[str, Any], name: dict[str, Any], case: Case, kinds: tuple[str, ...], rounds: int
+) -> None:
+    """Adds what is not yet there."""
+    known = next((c for c in result["cases"] if name.items() <= c.items()), None)
+    if known is None:
+        known = {**name, "rounds": rounds}
+        result["cases"].append(known)
+    missing = tuple(kind for kind in kinds if kind not in known)
+    if missing:
+        known |= measure(case, missing, rounds)
+        print(*name.values(), *(known[kind]["ratio_of_least"] for kind in missing), flush=True)
 
 
 if __name__ == "__main__":

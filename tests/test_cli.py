@@ -246,11 +246,11 @@ def test_lengths_that_were_left_open_are_steps(epochs, every, steps):
 def test_precision(monkeypatch):
     monkeypatch.setattr(runs.torch.cuda, "is_available", lambda: False)
     for native, chosen in ((True, "bf16-mixed"), (False, "32-true")):
-        monkeypatch.setattr(runs, "_cpu_multiplies_bf16", lambda native=native: native)
+        monkeypatch.setattr(runs, "cpu_multiplies_bf16", lambda native=native: native)
         assert runs.precision_for("auto") == chosen
         assert runs.precision_for("64-true") == "64-true"
     monkeypatch.undo()
-    assert isinstance(runs._cpu_multiplies_bf16(), bool)
+    assert isinstance(runs.cpu_multiplies_bf16(), bool)
 
 
 # --- the doors -------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import yaml
 from eqgan.cli.options import Choices, Parser
 from eqgan.data.module import ImageData
 from eqgan.files import atomic_write
+from eqgan.nn.fourier.choice import cpu_multiplies_bf16
 from eqgan.training.base import TrainingRun, flatten
 from eqgan.training.folder import RunFolder
 
@@ -49,13 +50,8 @@ def precision_for(asked: str) -> str:
     """bf16 where the hardware multiplies it natively, else float32."""
     if asked != "auto":
         return asked
-    native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else _cpu_multiplies_bf16()
+    native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else cpu_multiplies_bf16()
     return "bf16-mixed" if native else "32-true"
-
-
-def _cpu_multiplies_bf16() -> bool:
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def plain_settings(parser: Parser, config: jsonargparse.Namespace) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch import nn
 from eqgan.groups import P2, P2MM, P4, P4M, regular, scalar
 from eqgan.groups.fourier import group_fourier, table_fourier
 from eqgan.nn import GroupConv2d, LiftingConv2d
-from eqgan.nn.fourier import FourierPath, build, convolution_paths, engine, path
+from eqgan.nn.fourier import FourierPath, build, choice, convolution_paths, engine
 from eqgan.nn.fourier.emit import straight_line
 from eqgan.testing import assert_equivariant
 from tests.groups.test_fourier import TABLES
@@ -187,9 +187,42 @@ def test_what_torch_asks_of_an_operator():
     grad = torch.randn(2, 12, 5, 6, requires_grad=True)
     backward = torch.ops.eqgan.group_conv2d_backward.default
     torch.library.opcheck(backward, (grad, x, weight, generators, 3, 1, True, True))
+
+
+@pytest.mark.parametrize("plane", [P4, P4M], ids=str)
+def test_under_autocast(plane):
+    """Maps in bfloat16, sums in float32: nearer to float64 than the bank, whose filter is rounded too."""
+    layer = make(plane, 5, 3)
+    x = torch.randn(3, 5 * plane.order, 9, 7).bfloat16().float()
+    variable = x.clone().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
-        assert op(x.bfloat16(), weight, bias, generators, 3, 1).dtype == torch.float32
-        assert make()(x).dtype == torch.bfloat16, "the layer takes the bank"
+        assert layer._fourier.takes(x, layer.weight) == (engine.engine(plane.point_group) is not None)
+        y = layer(variable)
+        with torch.no_grad():
+            assert torch.equal(copy.deepcopy(layer).eval()(x), y)
+    assert y.dtype == torch.bfloat16
+    grad = torch.randn_like(y)
+    exact, gradients = bank_values(layer, x, grad)
+    close(y.detach(), exact.detach(), 2**-8)
+    for ours, theirs in zip(torch.autograd.grad(y, (variable, layer.weight), grad), gradients):
+        close(ours, theirs, 2**-8)
+
+
+@needs_engine
+@pytest.mark.parametrize("isa", [0, 1, 2])
+def test_bfloat16_is_rounded_as_torch_rounds(isa):
+    best = engine.engine(P4.point_group)
+    chosen = engine.Engine(P4.point_group, best.library, min(isa, best.isa))
+    weight = torch.zeros(1, 1, 4)
+    weight[0, 0, 0] = 1
+    x = torch.randn(2, 4, 5, 5)
+    x[0, 0, 0], x[1] = float("nan"), x[1].bfloat16().float() * (1 + 2**-8)
+    y = torch.empty_like(x, dtype=torch.bfloat16)
+    chosen._run(x, 1, 0, 1, filter=chosen.pack(weight, 1), out=y)
+    exact = chosen.forward(x, weight, None, 1, 0)
+    assert torch.equal(y.nan_to_num(7), exact.bfloat16().nan_to_num(7))
+    assert exact.isnan().any()
+    torch.testing.assert_close(chosen.forward(y, weight, None, 1, 0), y, equal_nan=True)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
@@ -324,21 +357,27 @@ def test_which_layers_can_take_it(monkeypatch):
 def test_chosen_by_size(monkeypatch):
     """The crossing of two straight lines; nothing is said of what was not measured."""
     monkeypatch.setenv("EQGAN_CONV", "auto")
-    capability = torch.backends.cpu.get_cpu_capability().lower()
-    times = {"training": {"fourier": [1000.0, 0.0, 0.5, 0.0, 0.0], "bank": [0.0, 0.0, 1.0, 0.0]}}
-    fits = {"fits": {capability: {"groups": ["C4"], "times": times}}, "margin": 1.0}
-    monkeypatch.setattr(path, "measured", lambda: fits)
-    least = path.least_sites(P4.point_group, 3, 2, 3)
-    work = path.Work.of(P4.point_group, 3, 2, 3)
-    assert least == int(1000 / (work.dense - 0.5 * work.multiplications)) + 1
-    assert path.least_sites(P4M.point_group, 3, 2, 3) == path.NEVER
+    fast, slow = [1000.0, 0.0, 0.5, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]
+    times = {
+        kind: {"fourier": fast, "bank": slow} for kind in ("training", "eval", "training_bf16", "eval_bf16")
+    }
+    fits = {"fits": {choice.instruction_set(): {"groups": ["C4"], "times": times}}, "margin": 1.0}
+    monkeypatch.setattr(choice, "measured", lambda: fits)
+    work = choice.Work.of(P4.point_group, 3, 2, 3)
+    expected = int(1000 / (work.dense - 0.5 * work.multiplications)) + 1
+    for lower in (False, True):
+        assert choice.least_sites(P4.point_group, 3, 2, 3, lower) == expected
+        assert choice.least_sites(P4M.point_group, 3, 2, 3, lower) == choice.NEVER
+    times["eval_bf16"] = {"fourier": [0.0, 0.0, 9.0, 0.0, 0.0], "bank": slow}
+    chosen = FourierPath.of(regular(P4, 2), regular(P4, 3), 3, 1, 1)
+    assert chosen.least_sites == (expected, choice.NEVER)
     fits["fits"] = {}
-    assert path.least_sites(P4.point_group, 3, 2, 3) == path.NEVER
+    assert choice.least_sites(P4.point_group, 3, 2, 3, False) == choice.NEVER
     assert FourierPath.of(regular(P4, 2), regular(P4, 2), 3, 1, 1) is None
 
 
 def test_the_committed_choice_reads():
-    assert path.measured()["margin"] < 1
+    assert choice.measured()["margin"] < 1
 
 
 def test_a_checkpoint_knows_nothing_of_it(monkeypatch):

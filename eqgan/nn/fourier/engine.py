@@ -27,7 +27,7 @@ class _Task(ctypes.Structure):
 
     _fields_ = (
         *((name, _POINTER) for name in _TENSORS),
-        *((name, _INDEX) for name in (*_SIZES, "padding", "side", "cells", "rows", "slices")),
+        *((name, _INDEX) for name in (*_SIZES, "padding", "side", "cells", "rows", "slices", "bfloat16")),
     )
 
 
@@ -39,7 +39,9 @@ class _Filter(ctypes.Structure):
 
 
 class Engine:
-    """Group convolution of regular fields, stride 1, on contiguous float32 CPU tensors.
+    """Group convolution of regular fields, stride 1, on contiguous CPU tensors.
+
+    Maps are float32 or bfloat16, filters, biases and the filters' gradients float32.
 
     Args:
         group: the point group.
@@ -83,11 +85,11 @@ class Engine:
         The gradient of x is a group convolution of the output's gradient with the transposed filter; it needs
         neighbourhoods of the output's gradient, and the filter's gradient is taken from the same ones.
         """
-        empty = x.new_empty(0)
-        fields_out, fields_in = weight.shape[:2]
+        empty, fields_out, fields_in = weight.new_empty(0), *weight.shape[:2]
+        x_gradient = torch.empty_like(x) if need[0] else x.new_empty(0)
         if not need[0] and (not need[1] or fields_in <= fields_out):
-            return empty, self._filter_gradient(x, out_gradient, weight, size, padding) if need[1] else empty
-        x_gradient = torch.empty_like(x) if need[0] else empty
+            own = self._filter_gradient(x, out_gradient, weight, size, padding) if need[1] else empty
+            return x_gradient, own
         options: dict[str, Tensor] = {"plain": x} if need[1] else {}
         if need[0]:
             options |= {"filter": self.pack(weight, size, transposed=True), "out": x_gradient}
@@ -147,10 +149,10 @@ class Engine:
         fields_in = channels // order
         rows = _rows_in_block(batch * out_height, out_width, self.lanes)
         slices = max(1, min(torch.get_num_threads(), -(-batch * out_height // rows)))
-        gradient = patched.new_empty(0)
+        gradient = torch.empty(0)
         if tensors.get("plain") is not None:
             floats = self.library.gradient_size(self.isa, fields_in, other, size * size)
-            gradient = patched.new_zeros(slices, floats)
+            gradient = torch.zeros(slices, floats)
         if batch and out_height and out_width:
             numbers = (batch, fields_in, other, height, width, out_height, out_width)
             task = _Task(
@@ -160,6 +162,11 @@ class Engine:
                 shift=_tables(self.group, size).shift.ctypes.data,
                 **dict(zip(_SIZES, numbers)),
                 **{"padding": padding, "side": size, "cells": size * size, "rows": rows, "slices": slices},
+                bfloat16=sum(
+                    bit
+                    for bit, tensor in zip((1, 2, 4), (patched, tensors.get("out"), tensors.get("plain")))
+                    if tensor is not None and tensor.dtype == torch.bfloat16
+                ),
             )
             if self.library.run(self.isa, ctypes.byref(task), self.team):
                 raise MemoryError("the group convolution found no memory for its block of features")

@@ -6,11 +6,14 @@ takes x (batch, in * order, height, width), field-major, and weight (out, in, or
 of fields the filter at the group's identity, element by element, each a window. Stride 1. The result,
 (batch, out * order, height', width'), is contiguous.
 
-It is defined for every device and dtype, by the filter bank and an ordinary convolution; float32 on the CPU
-takes the engine where there is one. Both are the same function up to rounding, and so are their gradients, of
-any order. ``group_conv2d_packed`` is the same without gradients, for a filter that ``Engine.pack`` prepared.
+It is defined for every device and dtype, by the filter bank and an ordinary convolution; a float32 filter on
+the CPU takes the engine where there is one. Both are the same function up to rounding, and so are their
+gradients, of any order. Maps may be of another dtype than the filter, and the result is of theirs: under
+autocast they are of autocast's, the filter stays in float32. ``group_conv2d_packed`` is the same without
+gradients, for a filter that ``Engine.pack`` prepared.
 """
 
+import itertools
 from functools import cache
 from math import prod
 from typing import Any
@@ -87,8 +90,8 @@ def _forward(
 ) -> Tensor:
     group = _group(tuple(generators))
     _output_shape(x, weight, group.order, size, padding)
-    wide = None if bias is None else bias.repeat_interleave(group.order)
-    return F.conv2d(x, _bank(weight, group, size), wide, 1, padding).contiguous()
+    wide = None if bias is None else bias.repeat_interleave(group.order).to(x.dtype)
+    return F.conv2d(x, _bank(weight, group, size).to(x.dtype), wide, 1, padding).contiguous()
 
 
 def _backward(
@@ -105,7 +108,7 @@ def _backward(
     gradients = torch.ops.aten.convolution_backward(
         out_gradient,
         x,
-        _bank(weight, group, size),
+        _bank(weight, group, size).to(x.dtype),
         None,
         *([1, 1], [padding, padding], [1, 1], False, [0, 0], 1),
         [need_x, need_weight, False],
@@ -116,7 +119,7 @@ def _backward(
     if need_weight:
         fields_out, fields_in = weight.shape[:2]
         shape = (fields_out, group.order, fields_in, group.order, size * size)
-        entries = gradients[1].reshape(shape).transpose(1, 2).flatten(2)
+        entries = gradients[1].to(weight.dtype).reshape(shape).transpose(1, 2).flatten(2)
         index = _bank_index(group, size).flatten().to(weight.device)
         w_gradient = torch.zeros_like(weight, memory_format=torch.contiguous_format)
         w_gradient.index_add_(2, index, entries)
@@ -126,16 +129,17 @@ def _backward(
 # ---- by the engine -----------------------------------------------------------------------------------------
 
 
-def _engine(group: PointGroup, *tensors: Tensor | None) -> Engine | None:
-    floats = all(tensor is None or tensor.dtype == torch.float32 for tensor in tensors)
-    return engine(group) if floats else None
+def _engine(group: PointGroup, maps: tuple[Tensor, ...], filters: tuple[Tensor | None, ...]) -> Engine | None:
+    known = all(tensor.dtype in (torch.float32, torch.bfloat16) for tensor in maps)
+    known &= all(tensor is None or tensor.dtype == torch.float32 for tensor in filters)
+    return engine(group) if known else None
 
 
 def _forward_cpu(
     x: Tensor, weight: Tensor, bias: Tensor | None, generators: list[int], size: int, padding: int
 ) -> Tensor:
     group = _group(tuple(generators))
-    if (made := _engine(group, x, weight, bias)) is None:
+    if (made := _engine(group, (x,), (weight, bias))) is None:
         return _forward(x, weight, bias, generators, size, padding)
     _output_shape(x, weight, group.order, size, padding)
     return made.forward(x.contiguous(), weight, bias, size, padding)
@@ -151,7 +155,7 @@ def _backward_cpu(
     need_x: bool,
     need_weight: bool,
 ) -> tuple[Tensor, Tensor]:
-    made = _engine(_group(tuple(generators)), out_gradient, x, weight)
+    made = _engine(_group(tuple(generators)), (out_gradient, x), (weight,))
     if made is None:
         return _backward(out_gradient, x, weight, generators, size, padding, need_x, need_weight)
     need = (need_x, need_weight)
@@ -167,9 +171,11 @@ def _packed_cpu(
     padding: int,
     fields: int,
 ) -> Tensor:
-    made = _engine(_group(tuple(generators)), x, packed, bias)
+    made = _engine(_group(tuple(generators)), (x,), (packed, bias))
     if made is None:
-        raise ValueError("expected float32 tensors and a packed filter of the engine; use group_conv2d")
+        raise ValueError(
+            "expected float32 or bfloat16 maps and a filter packed by the engine; use group_conv2d"
+        )
     return made.forward_packed(x.contiguous(), packed, bias, fields, size, padding)
 
 
@@ -217,7 +223,10 @@ def _differentiate_forward(ctx: Any, out_gradient: Tensor) -> tuple[Any, ...]:
     x, weight = ctx.saved_tensors
     need_x, need_weight, need_bias = ctx.needs_input_grad[:3]
     x_gradient, w_gradient = _gradients(out_gradient, x, weight, ctx.geometry, need_x, need_weight)
-    bias_gradient = out_gradient.unflatten(1, (len(weight), -1)).sum((0, 2, 3, 4)) if need_bias else None
+    bias_gradient = None
+    if need_bias:
+        fields = out_gradient.unflatten(1, (len(weight), -1))
+        bias_gradient = fields.sum((0, 2, 3, 4), dtype=weight.dtype)
     return x_gradient, w_gradient, bias_gradient, None, None, None
 
 
@@ -268,8 +277,24 @@ for _name, _kernel in ((_FORWARD, _forward_fake), (_BACKWARD, _backward_fake), (
     torch.library.register_fake(_name, _kernel)
 torch.library.register_autograd(_FORWARD, _differentiate_forward, setup_context=_save_forward)
 torch.library.register_autograd(_BACKWARD, _differentiate_backward, setup_context=_save_backward)
-for _device in ("cpu", "cuda"):
-    torch.library.register_autocast(_FORWARD, _device, torch.float32)
+
+
+def _autocast(name: str, device: str) -> Any:
+    """The maps are cast as those of any convolution; filters are not, since they are transformed first."""
+    operator = getattr(torch.ops.eqgan, name.split("::")[1])
+
+    def cast(x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
+        if x.dtype != torch.float64:  # which autocast leaves alone everywhere
+            x = x.to(torch.get_autocast_dtype(device))
+        with torch.autocast(device, enabled=False):
+            return operator(x, weight, bias, *rest)
+
+    return cast
+
+
+_fragment = torch.library.Library("eqgan", "FRAGMENT")
+for _name, _device in itertools.product((_FORWARD, _PACKED), ("cpu", "cuda")):
+    _fragment.impl(_name.split("::")[1], _autocast(_name, _device), f"Autocast{_device.upper()}")
 
 
 def _map_over(name: str) -> None:

@@ -1,13 +1,8 @@
 """Which layers take the fast group convolution, and when."""
 
 import copy
-import json
-import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,25 +10,9 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from eqgan.groups import FieldType, PointGroup
-from eqgan.groups.fourier import group_fourier
+from eqgan.nn.fourier.choice import NEVER, least_sites
 from eqgan.nn.fourier.engine import engine
 from eqgan.nn.fourier.operator import flat_generators
-
-MODES = ("auto", "bank", "fourier")
-MEASURED = Path(__file__).parent / "measured.json"
-NEVER = sys.maxsize
-
-
-def mode() -> str:
-    """The environment variable EQGAN_CONV: auto (default), bank, or fourier wherever it can.
-
-    Raises:
-        ValueError: for another word.
-    """
-    chosen = os.environ.get("EQGAN_CONV") or "auto"
-    if chosen not in MODES:
-        raise ValueError(f"expected EQGAN_CONV to be one of {', '.join(MODES)}, got {chosen!r}")
-    return chosen
 
 
 def _has_engine(group: PointGroup) -> bool:
@@ -45,10 +24,11 @@ _available: Callable[[PointGroup], bool] = torch.compiler.assume_constant_result
 
 @dataclass(frozen=True)
 class FourierPath:
-    """The fast path of one layer, and from how many output sites (batch x height x width) on it is taken.
+    """The fast path of one layer, and from how many output sites (batch x height x width) on it is taken:
+    in float32, and under autocast to bfloat16.
 
-    Where it cannot be taken (no compiler, another dtype or device, autocast, export, forward-mode
-    differentiation) or is not known to pay, the filter bank serves the same numbers.
+    Where it cannot be taken (no compiler, another dtype or device, export, forward-mode differentiation) or
+    is not known to pay, the filter bank serves the same numbers.
     """
 
     group: PointGroup
@@ -56,7 +36,7 @@ class FourierPath:
     size: int
     padding: int
     fields: int
-    least_sites: int
+    least_sites: tuple[int, int]
 
     @classmethod
     def of(
@@ -67,21 +47,22 @@ class FourierPath:
         regular = in_type.representation.is_regular and out_type.representation.is_regular
         if not regular or stride != 1 or group.order == 1:
             return None
-        least = least_sites(group, size, in_type.multiplicity, out_type.multiplicity)
-        if least == NEVER:
+        shape = group, size, in_type.multiplicity, out_type.multiplicity
+        least = least_sites(*shape, lower=False), least_sites(*shape, lower=True)
+        if min(least) == NEVER:
             return None
         return cls(group, flat_generators(group), size, padding, out_type.multiplicity, least)
 
     def takes(self, x: Tensor, weight: Tensor) -> bool:
-        if x.dtype != torch.float32 or weight.dtype != torch.float32 or x.device.type != "cpu":
+        lower = torch.is_autocast_enabled("cpu")
+        if x.device.type != "cpu" or weight.dtype != torch.float32 or not _dtype_serves(x, lower):
             return False
-        if x.shape[0] * self._side(x.shape[2]) * self._side(x.shape[3]) < self.least_sites:
-            return False
-        if min(self._side(x.shape[2]), self._side(x.shape[3])) < 1:
+        least, sides = self.least_sites[lower], (self._side(x.shape[2]), self._side(x.shape[3]))
+        if min(sides) < 1:
             return False  # the convolution says what is wrong
-        if self.least_sites and _channels_last(x):
+        if x.shape[0] * sides[0] * sides[1] < least or (least and _channels_last(x)):
             return False
-        return not torch.is_autocast_enabled("cpu") and not _recorded(x) and _available(self.group)
+        return not _recorded(x) and _available(self.group)
 
     def _side(self, length: int) -> int:
         return length + 2 * self.padding - self.size + 1
@@ -100,6 +81,12 @@ class FourierPath:
         )
 
 
+def _dtype_serves(x: Tensor, lower: bool) -> bool:
+    if not lower:
+        return x.dtype == torch.float32
+    return x.dtype in (torch.float32, torch.bfloat16) and torch.get_autocast_dtype("cpu") == torch.bfloat16
+
+
 def _channels_last(x: Tensor) -> bool:
     return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
@@ -110,72 +97,6 @@ def _recorded(x: Tensor) -> bool:
     if exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined]
         return True
     return not torch.compiler.is_compiling() and forward_ad.unpack_dual(x).tangent is not None
-
-
-# ---- choice by size ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Work:
-    """What both ways do for a layer: a constant, for its filter, and for each output site."""
-
-    multiplications: int
-    features: int
-    outputs: int
-    weights: int
-    dense: int
-    bank: int
-
-    @classmethod
-    def of(cls, group: PointGroup, size: int, fields_in: int, fields_out: int) -> "Work":
-        order, pairs, cells = group.order, fields_in * fields_out, size * size
-        return cls(
-            multiplications=pairs * cells * group_fourier(group).multiplications,
-            features=(fields_in + fields_out) * cells * order,
-            outputs=(fields_in + fields_out) * order,
-            weights=pairs * cells * order,
-            dense=pairs * cells * order**2,
-            bank=pairs * cells * order**2,
-        )
-
-    def fourier_terms(self, sites: int) -> tuple[float, ...]:
-        """What the time of the fast path is fitted to be a sum of multiples of."""
-        each = self.multiplications, self.features, self.outputs
-        return 1.0, float(self.weights), *(float(sites * count) for count in each)
-
-    def bank_terms(self, sites: int) -> tuple[float, ...]:
-        return 1.0, float(self.bank), float(sites * self.dense), float(sites * self.outputs)
-
-
-@cache
-def measured() -> dict[str, Any]:
-    """By instruction set: nanoseconds a term, as benchmarks/fast_conv.py fitted them."""
-    found: dict[str, Any] = json.loads(MEASURED.read_text())
-    return found
-
-
-def least_sites(group: PointGroup, size: int, fields_in: int, fields_out: int) -> int:
-    """Output sites from which on the fast path is expected to be faster by the margin; NEVER if it is not."""
-    if (chosen := mode()) != "auto":
-        return 0 if chosen == "fourier" else NEVER
-    fits = measured()["fits"].get(torch.backends.cpu.get_cpu_capability().lower())
-    if fits is None or group.name not in fits["groups"]:
-        return NEVER
-    work = Work.of(group, size, fields_in, fields_out)
-    return max(_crossing(work, fit, measured()["margin"]) for fit in fits["times"].values())
-
-
-def _crossing(work: Work, fit: dict[str, list[float]], margin: float) -> int:
-    """Both times are linear in the sites."""
-
-    def times(sites: int) -> float:
-        ours = sum(c * t for c, t in zip(fit["fourier"], work.fourier_terms(sites)))
-        return ours - margin * sum(c * t for c, t in zip(fit["bank"], work.bank_terms(sites)))
-
-    start, slope = times(0), times(1) - times(0)
-    if slope >= 0:
-        return NEVER
-    return max(0, int(start / -slope) + 1)
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@
 //   out    = inverse transform of features x filter blocks     (forward, or the gradient of the input), and/or
 //   filter_gradient = features x transform of `plain`          (the gradient of the filter),
 // block of positions by block of positions, each in cache from the gather to the last store.
-// docs/fast_group_convolution.md derives it.
+// docs/fast_group_convolution.md derives it. Maps are float32 or bfloat16; all arithmetic is in float32.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -13,11 +13,11 @@
 typedef int64_t index_t;
 
 struct Task {
-  const float *patched;      // (batch, in, ORDER, height, width)
+  const void *patched;       // (batch, in, ORDER, height, width)
   const float *filter;       // packed blocks, with out
   const float *bias;         // (other), or null
-  float *out;                // (batch, other, ORDER, out_height, out_width), or null
-  const float *plain;        // the shape of out, or null
+  void *out;                 // (batch, other, ORDER, out_height, out_width), or null
+  const void *plain;         // the shape of out, or null
   float *filter_gradient;    // packed gradients, one for each slice, zeroed; with plain
   const int32_t *shift;      // (ORDER, cells, 2): row and column of the cell to which t moves each cell
   index_t batch, in, other, height, width, out_height, out_width;
@@ -25,6 +25,7 @@ struct Task {
   index_t side, cells;       // of the window
   index_t rows;              // output rows in a block
   index_t slices;            // parts of the work, for threads
+  index_t bfloat16;          // whether the maps are: 1 for patched, 2 for out, 4 for plain
 };
 
 struct Filter {

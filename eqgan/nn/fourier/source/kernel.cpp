@@ -32,22 +32,39 @@ namespace {
 // ---- vectors -------------------------------------------------------------------------------------------
 
 template <int N> struct Vector;
-template <> struct Vector<4> {
-  typedef float type __attribute__((vector_size(16)));
-  typedef float loose __attribute__((vector_size(16), aligned(4), may_alias));
-};
-template <> struct Vector<8> {
-  typedef float type __attribute__((vector_size(32)));
-  typedef float loose __attribute__((vector_size(32), aligned(4), may_alias));
-};
-template <> struct Vector<16> {
-  typedef float type __attribute__((vector_size(64)));
-  typedef float loose __attribute__((vector_size(64), aligned(4), may_alias));
-};
+#define VECTOR(n)                                                                   \
+  template <> struct Vector<n> {                                                    \
+    typedef float type __attribute__((vector_size(4 * n)));                         \
+    typedef float loose __attribute__((vector_size(4 * n), aligned(4), may_alias)); \
+    typedef uint32_t bits __attribute__((vector_size(4 * n)));                      \
+    typedef uint16_t upper __attribute__((vector_size(2 * n), aligned(2), may_alias)); \
+  };
+VECTOR(4)
+VECTOR(8)
+VECTOR(16)
 
 #define VEC typename Vector<N>::type
 template <int N> INLINE VEC load(const float *p) { return *(const typename Vector<N>::loose *)p; }
 template <int N> INLINE void store(float *p, VEC v) { *(typename Vector<N>::loose *)p = v; }
+
+// bfloat16 is the upper half of a float's bits.
+struct Half {
+  uint16_t bits;
+};
+
+template <int N> INLINE VEC load(const Half *p) {
+  typedef typename Vector<N>::bits Bits;
+  return (VEC)(__builtin_convertvector(*(const typename Vector<N>::upper *)p, Bits) << 16);
+}
+
+// To the nearest, ties to even; not-a-number stays so.
+template <int N> INLINE void store(Half *p, VEC v) {
+  typedef typename Vector<N>::bits Bits;
+  const Bits bits = (Bits)v, none = (Bits)(v != v);
+  const Bits rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  *(typename Vector<N>::upper *)p =
+      __builtin_convertvector((none & 0x7fc0) | (~none & rounded), typename Vector<N>::upper);
+}
 
 const int TILE = REGISTERS == 32 ? 8 : 4;        // filter columns of a product tile, and of the packed layout
 const int WIDE = 3;                              // its vectors of positions
@@ -210,12 +227,20 @@ struct Segments {
   }
 };
 
-INLINE void copy_floats(const float *from, float *to, index_t count) {
+INLINE float one(const float *p) { return *p; }
+INLINE float one(const Half *p) {
+  const uint32_t bits = (uint32_t)p->bits << 16;
+  float value;
+  __builtin_memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+template <class T> INLINE void copy(const T *from, float *to, index_t count) {
   index_t i = 0;
   for (; i + LANES <= count; i += LANES) store<LANES>(to + i, load<LANES>(from + i));
   if (LANES > 8 && i + 8 <= count) store<8>(to + i, load<8>(from + i)), i += 8;
   if (LANES > 4 && i + 4 <= count) store<4>(to + i, load<4>(from + i)), i += 4;
-  for (; i < count; i++) to[i] = from[i];
+  for (; i < count; i++) to[i] = one(from + i);
 }
 
 INLINE void clear(float *p, index_t count) {
@@ -223,12 +248,13 @@ INLINE void clear(float *p, index_t count) {
 }
 
 // Padded input rows of some fields. The columns left and right stay zero from the start of the slice.
-void stage(const Plan &p, index_t row, index_t end, index_t field, index_t fields, float *staged) {
+template <class T>
+void stage(const Plan &p, const T *patched, index_t row, index_t end, index_t field, index_t fields, float *staged) {
   const Task &t = p.t;
   const index_t left = max_of(t.padding, 0), skip = max_of(-t.padding, 0);
   const index_t count = min_of(p.staged_width - left, t.width - skip);
   for (Segments s(t, row, end); s.next();) {
-    const float *image = t.patched + (s.image * t.in + field) * ORDER * t.height * t.width;
+    const T *image = patched + (s.image * t.in + field) * ORDER * t.height * t.width;
     for (index_t plane = 0; plane < fields * ORDER; plane++)
       for (index_t r = 0; r < s.rows + t.side - 1; r++) {
         const index_t y = s.first + r - t.padding;
@@ -236,12 +262,12 @@ void stage(const Plan &p, index_t row, index_t end, index_t field, index_t field
         if (y < 0 || y >= t.height)
           clear(to, count);
         else
-          copy_floats(image + (plane * t.height + y) * t.width + skip, to, count);
+          copy(image + (plane * t.height + y) * t.width + skip, to, count);
       }
   }
 }
 
-template <int N> INLINE void analyse(const float *const *from, float *const *to, index_t a, index_t b) {
+template <int N, class T> INLINE void analyse(const T *const *from, float *const *to, index_t a, index_t b) {
   VEC x[ORDER], y[ORDER];
   UNROLL for (int i = 0; i < ORDER; i++) x[i] = load<N>(from[i] + a);
   analysis(x, y);
@@ -349,7 +375,7 @@ template <int N> INLINE void synthesise(const float *const *from, index_t a, flo
   UNROLL for (int i = 0; i < ORDER; i++) y[i] += bias;
 }
 
-void combine(const Plan &p, index_t row, index_t end, const float *products) {
+template <class T> void combine(const Plan &p, index_t row, index_t end, const float *products, T *out) {
   const Task &t = p.t;
   const index_t plane = t.out_height * t.out_width;
   for (Segments s(t, row, end); s.next();) {
@@ -359,7 +385,7 @@ void combine(const Plan &p, index_t row, index_t end, const float *products) {
         for (int j = 0; j < BLOCK_DIM[block]; j++)
           from[BLOCK_FIRST[block] + j] =
               products + (t.other * BLOCK_FIRST[block] + field * BLOCK_DIM[block] + j) * p.stride + s.at;
-      float *to = t.out + (s.image * t.other + field) * ORDER * plane + s.first * t.out_width;
+      T *to = out + (s.image * t.other + field) * ORDER * plane + s.first * t.out_width;
       const float bias = t.bias ? t.bias[field] : 0;
       const index_t count = s.rows * t.out_width;
       Vector<LANES>::type y[ORDER];
@@ -370,21 +396,23 @@ void combine(const Plan &p, index_t row, index_t end, const float *products) {
       }
       if (x < count) {
         synthesise<LANES>(from, x, bias, y);
+        T last[ORDER][LANES];
+        UNROLL for (int g = 0; g < ORDER; g++) store<LANES>(last[g], y[g]);
         for (int g = 0; g < ORDER; g++)
-          for (index_t i = 0; i < count - x; i++) to[g * plane + x + i] = y[g][i];
+          for (index_t i = 0; i < count - x; i++) to[g * plane + x + i] = last[g][i];
       }
     }
   }
 }
 
-void analyse_plain(const Plan &p, index_t row, index_t end, float *plain) {
+template <class T> void analyse_plain(const Plan &p, const T *given, index_t row, index_t end, float *plain) {
   const Task &t = p.t;
   const index_t plane = t.out_height * t.out_width;
   for (Segments s(t, row, end); s.next();) {
     for (index_t field = 0; field < t.other; field++) {
-      const float *from[ORDER];
+      const T *from[ORDER];
       float *to[ORDER];
-      const float *image = t.plain + (s.image * t.other + field) * ORDER * plane + s.first * t.out_width;
+      const T *image = given + (s.image * t.other + field) * ORDER * plane + s.first * t.out_width;
       for (int g = 0; g < ORDER; g++) from[g] = image + g * plane;
       for (int block = 0; block < BLOCKS; block++)
         for (int j = 0; j < BLOCK_DIM[block]; j++)
@@ -394,7 +422,7 @@ void analyse_plain(const Plan &p, index_t row, index_t end, float *plain) {
       index_t x = 0;
       for (; x + LANES <= count; x += LANES) analyse<LANES>(from, to, x, x);
       if (x < count) {  // not a float beyond the tensor is read
-        float last[ORDER][LANES] = {};
+        T last[ORDER][LANES] = {};
         for (int g = 0; g < ORDER; g++) {
           for (index_t i = 0; i < count - x; i++) last[g][i] = from[g][x + i];
           from[g] = last[g];
@@ -497,17 +525,26 @@ void slice(const Task *task, index_t number, float *scratch) {
   for (index_t b = blocks * number / t.slices; b < blocks * (number + 1) / t.slices; b++) {
     const index_t row = b * t.rows, end = min_of(row + t.rows, all_rows), positions = (end - row) * t.out_width;
     if (t.plain) {
-      analyse_plain(p, row, end, plain);
+      if (t.bfloat16 & 4)
+        analyse_plain(p, static_cast<const Half *>(t.plain), row, end, plain);
+      else
+        analyse_plain(p, static_cast<const float *>(t.plain), row, end, plain);
       transpose_plain(p, positions, plain, transposed);
     }
     for (index_t field = 0; field < t.in; field += p.fields) {
       const index_t fields = min_of(p.fields, t.in - field);
-      stage(p, row, end, field, fields, staged);
+      if (t.bfloat16 & 1)
+        stage(p, static_cast<const Half *>(t.patched), row, end, field, fields, staged);
+      else
+        stage(p, static_cast<const float *>(t.patched), row, end, field, fields, staged);
       make_features(p, row, end, fields, staged, features);
       if (t.out) multiply(p, positions, field, fields, features, products);
       if (t.plain) correlate(p, positions, field, fields, features, transposed, gradient);
     }
-    if (t.out) combine(p, row, end, products);
+    if (t.out && t.bfloat16 & 2)
+      combine(p, row, end, products, static_cast<Half *>(t.out));
+    else if (t.out)
+      combine(p, row, end, products, static_cast<float *>(t.out));
   }
 }
 

@@ -1,0 +1,134 @@
+"""Fits the choice of `EQGAN_CONV=auto` to what benchmarks/fast_conv.py measured; checks it on held-out cases.
+
+    python benchmarks/fit_fast_conv.py             # seconds
+    python benchmarks/fit_fast_conv.py --check     # only the check, by the committed fit
+
+Writes the time of each term into eqgan/nn/fourier/measured.json, under the instruction set it was measured on,
+and into the results file what the choice then does with every case: how many take the fast path, the worst of
+their ratios to the fastest other way, and the gates. Exits with an error if a gate is missed.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fast_conv import KINDS, RESULTS
+from scipy.optimize import nnls
+from speed import write
+
+from eqgan.groups import PLANE_GROUPS
+from eqgan.nn.fourier import choice
+
+MARGIN = 0.95
+WORST = 1.05  # of what the choice takes, over the fastest other way, on held-out cases
+# (group, side): most of forward + backward over dense, batch 64; p4 with 16 output fields or more (32 at 14)
+GATES = {
+    ("p4", 28): 0.75,
+    ("p4", 14): 0.80,
+    ("p4m", 28): 0.42,
+    ("p4m", 14): 0.48,
+}
+Cases = list[dict[str, Any]]
+
+
+def of(results: dict[str, Any], part: str) -> Cases:
+    return [case for case in results["cases"] if case["part"] == part]
+
+
+def work_of(case: dict[str, Any]) -> choice.Work:
+    return choice.Work.of(PLANE_GROUPS[case["group"]].point_group, case["size"], *case["fields"])
+
+
+def sites_of(case: dict[str, Any]) -> int:
+    return case["batch"] * (case["side"] + 2 * (case["size"] // 2) - case["size"] + 1) ** 2
+
+
+def others_ms(times: dict[str, Any]) -> float:
+    """Of the fastest other way: the bank, or the dense convolution whose filter needs no expanding."""
+    return min(value for name, value in times["least_ms"].items() if name != "fourier")
+
+
+def fit(cases: Cases) -> dict[str, Any]:
+    """Nanoseconds a term, none negative, by least squares of relative errors."""
+    times: dict[str, Any] = {}
+    for kind in KINDS:
+        ours = [1e6 * case[kind]["least_ms"]["fourier"] for case in cases]
+        others = [1e6 * others_ms(case[kind]) for case in cases]
+        times[kind] = {}
+        for name, nanoseconds in (("fourier", ours), ("bank", others)):
+            terms = [getattr(work_of(case), f"{name}_terms")(sites_of(case)) for case in cases]
+            times[kind][name], error = positive_fit(np.array(terms), np.array(nanoseconds))
+            print(kind, name, times[kind][name], f"relative error {error:.2f}")
+    return {"groups": sorted({PLANE_GROUPS[c["group"]].point_group.name for c in cases}), "times": times}
+
+
+def positive_fit(terms: np.ndarray, nanoseconds: np.ndarray) -> tuple[list[float], float]:
+    matrix = terms / nanoseconds[:, None]
+    size = np.linalg.norm(matrix, axis=0)
+    solution, residual = nnls(matrix / size, np.ones(len(matrix)))
+    return [float(f"{c:.4g}") for c in solution / size], float(residual / len(matrix) ** 0.5)
+
+
+def chosen(case: dict[str, Any], lower: bool) -> bool:
+    group = PLANE_GROUPS[case["group"]].point_group
+    return sites_of(case) >= choice.least_sites(group, case["size"], *case["fields"], lower)
+
+
+def check(cases: Cases) -> dict[str, Any]:
+    """What the committed choice does with these cases."""
+    told: dict[str, Any] = {}
+    for kind in KINDS:
+        ratios = [(case, case[kind]["least_ms"]["fourier"] / others_ms(case[kind])) for case in cases]
+        taken = [ratio for case, ratio in ratios if chosen(case, kind.endswith("bf16"))]
+        faster = sum(ratio < 1 for _, ratio in ratios)
+        told[kind] = {
+            "cases": len(cases),
+            "faster_fourier": faster,
+            "taken": len(taken),
+            "worst_taken": round(max(taken, default=0.0), 3),
+            "median_taken": round(float(np.median(taken)), 3) if taken else None,
+        }
+        print(kind, told[kind])
+    return told
+
+
+def gates(cases: Cases) -> Cases:
+    told = []
+    for case in cases:
+        most: float | None = GATES[case["group"], case["side"]]
+        if case["group"] == "p4" and case["fields"][1] < (16 if case["side"] == 28 else 32):
+            most = None
+        names = ("group", "fields", "side", "batch")
+        row = {name: case[name] for name in names} | {"ratio": case["training"]["ratio"], "at_most": most}
+        told.append(row)
+        print(*row.values(), "MISSED" if most and row["ratio"] > most else "")
+    return told
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    results = json.loads(options.results.read_text())
+    if not options.check:
+        committed = json.loads(choice.MEASURED.read_text())
+        committed["margin"] = MARGIN
+        committed["fits"][results["isa"]] = fit(of(results, "grid"))
+        write(choice.MEASURED, committed)
+    results["gates"] = gates(of(results, "gates"))
+    results["choice"] = {part: check(of(results, part)) for part in ("grid", "held_out", "gates")}
+    write(options.results, results)
+    worst = max(told["worst_taken"] for told in results["choice"]["held_out"].values())
+    missed = [row for row in results["gates"] if row["at_most"] and row["ratio"] > row["at_most"]]
+    if missed or worst > WORST:
+        sys.exit(f"{len(missed)} gates missed; worst held-out case that is taken: {worst}, at most {WORST}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""From which size on the fast path is taken: a model of the time of both ways, fitted to measurements."""
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from eqgan.groups import PointGroup
+from eqgan.groups.fourier import group_fourier
+
+MODES = ("auto", "bank", "fourier")
+MEASURED = Path(__file__).parent / "measured.json"
+NEVER = sys.maxsize
+
+
+def mode() -> str:
+    """The environment variable EQGAN_CONV: auto (default), bank, or fourier wherever it can.
+
+    Raises:
+        ValueError: for another word.
+    """
+    chosen = os.environ.get("EQGAN_CONV") or "auto"
+    if chosen not in MODES:
+        raise ValueError(f"expected EQGAN_CONV to be one of {', '.join(MODES)}, got {chosen!r}")
+    return chosen
+
+
+@cache
+def cpu_multiplies_bf16() -> bool:
+    """Whether this CPU has instructions for it; others emulate it, slowly."""
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def instruction_set() -> str:
+    """What measurements are kept under: ``avx512``, ``avx512 with bf16``, ``avx2``, ``default``, ..."""
+    return torch.backends.cpu.get_cpu_capability().lower() + (" with bf16" if cpu_multiplies_bf16() else "")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What both ways do for a layer: a constant, for its filter, and for each output site."""
+
+    multiplications: int
+    features: int
+    outputs: int
+    weights: int
+    dense: int
+
+    @classmethod
+    def of(cls, group: PointGroup, size: int, fields_in: int, fields_out: int) -> "Work":
+        order, pairs, cells = group.order, fields_in * fields_out, size * size
+        return cls(
+            multiplications=pairs * cells * group_fourier(group).multiplications,
+            features=(fields_in + fields_out) * cells * order,
+            outputs=(fields_in + fields_out) * order,
+            weights=pairs * cells * order,
+            dense=pairs * cells * order**2,
+        )
+
+    def fourier_terms(self, sites: int) -> tuple[float, ...]:
+        """What the time of the fast path is fitted to be a sum of multiples of."""
+        each = self.multiplications, self.features, self.outputs
+        return 1.0, float(self.weights), *(float(sites * count) for count in each)
+
+    def bank_terms(self, sites: int) -> tuple[float, ...]:
+        return 1.0, float(self.dense), float(sites * self.dense), float(sites * self.outputs)
+
+
+@cache
+def measured() -> dict[str, Any]:
+    """By instruction set: nanoseconds a term, as benchmarks/fit_fast_conv.py fitted them."""
+    found: dict[str, Any] = json.loads(MEASURED.read_text())
+    return found
+
+
+def least_sites(group: PointGroup, size: int, fields_in: int, fields_out: int, lower: bool) -> int:
+    """Output sites from which on the fast path is expected to be faster by the margin; NEVER if it is not.
+
+    Args:
+        lower: under autocast to bfloat16, or in float32.
+    """
+    if (chosen := mode()) != "auto":
+        return 0 if chosen == "fourier" else NEVER
+    fits = measured()["fits"].get(instruction_set())
+    if fits is None or group.name not in fits["groups"]:
+        return NEVER
+    kinds = ("training_bf16", "eval_bf16") if lower else ("training", "eval")
+    work = Work.of(group, size, fields_in, fields_out)
+    return max(crossing(work, fits["times"][kind], measured()["margin"]) for kind in kinds)
+
+
+def crossing(work: Work, fit: dict[str, list[float]], margin: float) -> int:
+    """Both times are linear in the sites."""
+
+    def times(sites: int) -> float:
+        ours = sum(c * t for c, t in zip(fit["fourier"], work.fourier_terms(sites)))
+        return ours - margin * sum(c * t for c, t in zip(fit["bank"], work.bank_terms(sites)))
+
+    start, slope = times(0), times(1) - times(0)
+    if slope >= 0:
+        return NEVER
+    return max(0, int(start / -slope) + 1)
