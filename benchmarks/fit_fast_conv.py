@@ -3,8 +3,8 @@
     python benchmarks/fit_fast_conv.py             # seconds
     python benchmarks/fit_fast_conv.py --check     # only the check, by the committed fit
 
-Writes the time of each term into eqgan/nn/fourier/measured.json, under the instruction set it was measured on,
-and into the results file what the choice then does with every case: how many take the fast path, the worst of
+Writes the time of each term into eqgan/nn/fourier/measured.json, under the instruction set measured on, and
+into the results file what the choice then does with every case: how many take the fast path, the worst of
 their ratios to the fastest other way, and the gates. Exits with an error if a gate is missed.
 """
 

@@ -95,6 +95,10 @@ class TrainingRun(ABC):
     def finish(self, judge: Any, recorder: Recorder, trainer: pl.Trainer) -> dict[str, Any]:
         """What is left to do after the last epoch; the summary of the run."""
 
+    @abstractmethod
+    def convolution_paths(self) -> dict[str, dict[str, str]]:
+        """Which way each group convolution took in training, by network and layer."""
+
     def fit(self, resume: bool = False) -> dict[str, Any]:
         """Trains to the end and returns the summary.
 
@@ -127,7 +131,9 @@ class TrainingRun(ABC):
         trainer = self._trainer(judge, recorder, guard, -1 if step is None and guard.rollbacks else step)
         with _quiet():
             trainer.fit(self.module, datamodule=self.data, ckpt_path=checkpoint, weights_only=True)
-        return self.finish(judge, recorder, trainer)
+        summary = self.finish(judge, recorder, trainer)
+        with trainer.precision_plugin.forward_context():
+            return {**summary, "convolution_paths": self.convolution_paths()}
 
     def _rolled_back(self, error: DivergedError, guard: DivergenceGuard) -> DivergenceGuard:
         """What guards the next attempt; the last straw is raised again with an explanation."""

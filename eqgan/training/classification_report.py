@@ -16,7 +16,7 @@ from eqgan.training.callbacks.record import Recorder, peak_memory_mebibytes
 from eqgan.training.callbacks.validation import Validation
 from eqgan.training.classification import Classification
 from eqgan.training.folder import RunFolder
-from eqgan.training.report import versions
+from eqgan.training.report import told_paths, versions
 
 
 def summarise(
@@ -105,6 +105,7 @@ def show_summary(summary: dict[str, Any], console: Console | None = None) -> Non
         f"(+ {summary['evaluation_seconds']:.0f} s evaluation)",
     )
     table.add_row("speed", f"{summary['images_per_second'] or 0:.0f} images/s")
+    table.add_row("fast group convolution", told_paths(summary) or "no group convolution")
     table.add_row("peak memory", f"{summary['peak_memory_mebibytes']:.0f} MiB")
     if summary["validation_error"] is None:
         chosen = f"epoch {summary['chosen_epoch']}, the last: no validation images were held out"

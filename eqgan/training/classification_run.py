@@ -4,12 +4,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 import yaml
 
 from eqgan.data.imageset import ImageSet
 from eqgan.data.loader import to_unit
 from eqgan.data.module import ImageData
 from eqgan.data.rotated import rotated
+from eqgan.nn.fourier import convolution_paths
 from eqgan.training.base import TrainingRun
 from eqgan.training.callbacks import Recorder, read_checkpoint
 from eqgan.training.callbacks.confusion import ConfusionPicture
@@ -131,6 +133,11 @@ class ClassificationRun(TrainingRun):
             trainer.logger.log_metrics(errors, trainer.global_step)
             trainer.logger.finalize("success")
         return summary
+
+    def convolution_paths(self) -> dict[str, dict[str, str]]:
+        module = self.classification
+        images = torch.zeros(self.data.batch_size, *self.data.image_shape, device=module.device)
+        return {"network": convolution_paths(module.network, images)}
 
     def test_sets(self) -> dict[str, ImageSet]:
         """The test images, and those that are upright once more, each rotated by an angle of its own."""

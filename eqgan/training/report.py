@@ -125,6 +125,12 @@ def write_summary(summary: dict[str, Any], path: Path) -> None:
         temporary.write_text(json.dumps(summary, indent=2) + "\n")
 
 
+def told_paths(summary: dict[str, Any]) -> str:
+    """How many group convolutions of each network took the fast path."""
+    counts = {role: list(paths.values()) for role, paths in summary["convolution_paths"].items() if paths}
+    return ", ".join(f"{role} {ways.count('fourier')} of {len(ways)} layers" for role, ways in counts.items())
+
+
 def show_summary(summary: dict[str, Any], console: Console | None = None) -> None:
     """Prints the table people read at the end."""
     table = Table(title=f"run {summary['run']}", show_header=False, title_justify="left")
@@ -146,6 +152,7 @@ def show_summary(summary: dict[str, Any], console: Console | None = None) -> Non
     if rollbacks := summary.get("rollbacks"):
         table.add_row("rolled back", "; ".join(f"{r['why']}, rates halved" for r in rollbacks))
     table.add_row("speed", f"{summary['images_per_second'] or 0:.0f} images/s")
+    table.add_row("fast group convolution", told_paths(summary) or "no group convolution")
     table.add_row("peak memory", f"{summary['peak_memory_mebibytes']:.0f} MiB")
     table.add_row("FID at the end", f"{summary['fid_final']:.2f}")
     table.add_row(

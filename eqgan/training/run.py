@@ -5,11 +5,13 @@ from functools import cached_property
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor
 
 from eqgan.data.loader import to_unit
 from eqgan.metrics import ClassScores, FeatureExtractor, Reference, Scores, score_features
 from eqgan.networks import OrbitGenerator
+from eqgan.nn.fourier import convolution_paths
 from eqgan.training.base import TrainingRun
 from eqgan.training.callbacks import Evaluation, Recorder, SampleGrid, read_checkpoint
 from eqgan.training.callbacks.grid import columns_of
@@ -112,6 +114,20 @@ class Run(TrainingRun):
     def description(self) -> dict[str, Any]:
         classes = {"num_classes": self.gan.num_classes, "class_names": list(self.data.class_names)}
         return {**super().description(), **(classes if self.gan.num_classes else {})}
+
+    def convolution_paths(self) -> dict[str, dict[str, str]]:
+        gan, count = self.gan, self.data.batch_size
+        latents = gan.generator.draw_latents(count, torch.Generator().manual_seed(0))
+        images = torch.zeros(
+            2 * count, *gan.discriminator.image_shape, device=gan.device
+        )  # real and generated
+        label = [torch.zeros(count, dtype=torch.long, device=gan.device)] if gan.num_classes else []
+        return {
+            "generator": convolution_paths(gan.generator, latents, *label),
+            "discriminator": convolution_paths(
+                gan.discriminator, images, *(each.repeat(2) for each in label)
+            ),
+        }
 
     def real_of_classes(self, count: int) -> Tensor:
         """The first training images of each class in [-1, 1], black where there are not as many."""

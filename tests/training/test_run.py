@@ -86,6 +86,8 @@ def test_the_summary(shared, whole, summary):
         assert summary[role]["multiply_adds"] > 0
     assert summary["images_per_second"] > 0
     assert summary["peak_memory_mebibytes"] > 1
+    assert set(summary["convolution_paths"]) == {"generator", "discriminator"}
+    assert set(summary["convolution_paths"]["discriminator"].values()) <= {"bank", "fourier"}
     scored = [float(row["fid"]) for row in rows]
     assert summary["fid_min_seen"] == min(scored)
     assert summary["fid_min_epoch"] == scored.index(min(scored))

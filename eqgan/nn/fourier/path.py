@@ -100,8 +100,11 @@ def _recorded(x: Tensor) -> bool:
 
 
 @torch.no_grad()
-def convolution_paths(network: nn.Module, x: Tensor) -> dict[str, str]:
-    """Which way each group convolution of a network takes for this input: ``{"body.3": "fourier", ...}``."""
+def convolution_paths(network: nn.Module, *inputs: Any) -> dict[str, str]:
+    """Which way each group convolution of a network takes for these inputs: ``{"body.3": "fourier", ...}``.
+
+    Under autocast if it is called there; ``"bank"`` is the dense convolution with the expanded filter.
+    """
     network = copy.deepcopy(network).eval()
     found: dict[str, str] = {}
 
@@ -116,5 +119,5 @@ def convolution_paths(network: nn.Module, x: Tensor) -> dict[str, str]:
     for name, module in network.named_modules():
         if hasattr(module, "_fourier"):
             module.register_forward_pre_hook(watch(name))
-    network(x)
+    network(*inputs)
     return found

@@ -1,0 +1,123 @@
+"""Whole training steps with the fast group convolution and with filter banks, alternating within one run.
+
+    python benchmarks/fast_step.py                 # some six minutes on two quiet cores
+    python benchmarks/fast_step.py --rounds 2      # to see that it runs
+
+Trains what `train_gan.py --disc p4` and `--disc p4m` train. Every eight steps (one has the R1 penalty) the way
+of the group convolutions and the precision change, and each step ends where the next begins: loading, logging
+and Lightning count. Ratios are medians over the rounds, to the filter bank in the same precision. Writes
+results/fast_step.json.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.plugins.precision import MixedPrecision, Precision
+from speed import write
+
+from eqgan.cli import parse_gan, prepare
+from eqgan.memory import keep_freed_memory
+from eqgan.nn import GroupConv2d
+from eqgan.nn.fourier import choice
+from eqgan.training.report import versions
+
+RESULTS = Path(__file__).resolve().parent / "results" / "fast_step.json"
+STEPS = 8  # the penalty comes every eight
+GOALS = {"p4": 0.85, "p4m": 0.60}
+PRECISIONS = {"32-true": Precision, "bf16-mixed": lambda: MixedPrecision("bf16-mixed", "cpu")}
+WAYS = [(precision, conv) for precision in PRECISIONS for conv in ("auto", "bank")]
+
+
+class Alternate(pl.Callback):
+    """Changes the way every eight steps, and times them."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[tuple[str, str], list[float]] = {way: [] for way in WAYS}
+        self.precisions = {name: make() for name, make in PRECISIONS.items()}
+        self.started = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        layers = [layer for layer in module.modules() if isinstance(layer, GroupConv2d)]
+        self.paths = [(layer, layer._fourier) for layer in layers]
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: Any, batch: Any, index: int) -> None:
+        now = time.perf_counter()
+        block, step = divmod(index, STEPS)
+        if step:
+            return
+        if block:
+            self.seconds[self.way(block - 1)].append((now - self.started) / STEPS)
+        precision, conv = self.way(block)
+        trainer.strategy.precision_plugin = self.precisions[precision]
+        for layer, path in self.paths:
+            layer._fourier = path if conv == "auto" else None
+        self.started = time.perf_counter()
+
+    @staticmethod
+    def way(block: int) -> tuple[str, str]:
+        """The order turns round by round."""
+        number, place = divmod(block, len(WAYS))
+        return WAYS[place if number % 2 == 0 else -1 - place]
+
+
+def measure(group: str, rounds: int) -> dict[str, Any]:
+    watch = Alternate()
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["--data", "rotmnist", "--disc", group, "--epochs", "1", "--evaluation.samples", "100"]
+        words += [
+            "--precision",
+            "32-true",
+            "--log_dir",
+            f"{folder}/logs",
+            "--samples_dir",
+            f"{folder}/samples",
+        ]
+        run, _ = prepare(*parse_gan(words))
+        run.progress_bar = False
+        run.trainer["limit_train_batches"] = STEPS * len(WAYS) * (rounds + 1) + 1
+        made = run._trainer
+
+        def trainer(*arguments: Any) -> pl.Trainer:
+            trainer = made(*arguments)
+            trainer.callbacks.insert(0, watch)
+            return trainer
+
+        run._trainer = trainer  # type: ignore[method-assign]
+        run.fit()
+    kept = {way: values[1:] for way, values in watch.seconds.items()}
+    told: dict[str, Any] = {"rounds": rounds, "ms": {}, "ratio_to_bank": {}}
+    for precision in PRECISIONS:
+        ours, bank = kept[precision, "auto"], kept[precision, "bank"]
+        told["ms"][precision] = {
+            "auto": round(1e3 * statistics.median(ours), 1),
+            "bank": round(1e3 * statistics.median(bank), 1),
+        }
+        told["ratio_to_bank"][precision] = round(statistics.median(a / b for a, b in zip(ours, bank)), 3)
+    return told
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--only", nargs="+", choices=GOALS, default=list(GOALS))
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    keep_freed_memory()
+    kept = json.loads(options.out.read_text()) if options.out.is_file() else {"steps": {}}
+    about = {"program": "benchmarks/fast_step.py", "isa": choice.instruction_set(), "versions": versions()}
+    for group in options.only:
+        kept["steps"][group] = {**measure(group, options.rounds), "goal_in_float32": GOALS[group]}
+        print(group, json.dumps(kept["steps"][group]), flush=True)
+        write(options.out, {**about, "steps": kept["steps"]})
+
+
+if __name__ == "__main__":
+    main()
