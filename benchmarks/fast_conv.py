@@ -4,6 +4,7 @@
     python benchmarks/fast_conv.py --only gates       # one part: gates, grid or held_out
     python benchmarks/fast_conv.py --minutes 8        # stop after so long; the next call goes on from there
     python benchmarks/fast_conv.py --quick --out X    # a few small cases, to see that it runs
+    python benchmarks/fast_conv.py --device cuda      # the kernels for a GPU: results/fast_conv_cuda.json
 
 All candidates alternate in one process under the same allocator settings: the fast path, the filter bank, and
 `F.conv2d` of the same channel counts, contiguous and channels_last; and the same under bfloat16 autocast. A
@@ -34,6 +35,7 @@ from eqgan.nn.fourier.choice import instruction_set
 from eqgan.training.report import versions
 
 RESULTS = Path(__file__).resolve().parent / "results" / "fast_conv.json"
+RESULTS_GPU = RESULTS.with_name("fast_conv_cuda.json")
 KINDS = ("training", "eval", "training_bf16", "eval_bf16")
 Case = tuple[PlaneGroup, tuple[int, int], int, int, int]  # group, fields in and out, side, window, batch
 Function = Callable[[torch.Tensor], torch.Tensor]
@@ -41,18 +43,18 @@ Function = Callable[[torch.Tensor], torch.Tensor]
 Candidate = tuple[Function, Function, torch.memory_format]
 
 
-def candidates(case: Case) -> dict[str, Candidate]:
+def candidates(case: Case, device: str) -> dict[str, Candidate]:
     group, fields, _, size, _ = case
     found: dict[str, Candidate] = {}
     for name in ("fourier", "bank"):
         os.environ["EQGAN_CONV"] = name
         layer = GroupConv2d(regular(group, fields[0]), regular(group, fields[1]), size, padding=size // 2)
         kept = GroupConv2d(layer.in_type, layer.out_type, size, padding=size // 2).eval()
-        found[name] = layer, kept, torch.contiguous_format
+        found[name] = layer.to(device), kept.to(device), torch.contiguous_format
     for name, layout in (("dense", torch.contiguous_format), ("dense_last", torch.channels_last)):
         shape = (fields[1] * group.order, fields[0] * group.order, size, size)
-        weight = torch.randn(shape).to(memory_format=layout).requires_grad_()
-        bias = torch.zeros(shape[0], requires_grad=True)
+        weight = torch.randn(shape, device=device).to(memory_format=layout).requires_grad_()
+        bias = torch.zeros(shape[0], device=device, requires_grad=True)
 
         def dense(x: torch.Tensor, weight: Any = weight, bias: Any = bias) -> torch.Tensor:
             return F.conv2d(x, weight, bias, 1, size // 2)
@@ -66,12 +68,12 @@ def call(candidate: Candidate, kind: str, x: torch.Tensor) -> Callable[[], Any]:
     train, kept, layout = candidate
     lower = kind.endswith("bf16")
     x = x.to(torch.bfloat16 if lower else torch.float32, memory_format=layout)
-    context = torch.autocast("cpu", torch.bfloat16, enabled=lower)
+    context = torch.autocast(x.device.type, torch.bfloat16, enabled=lower)
 
     @torch.no_grad()
     def evaluate() -> torch.Tensor:
         with context:
-            return kept(x)
+            return wait(kept(x))
 
     if kind.startswith("eval"):
         return evaluate
@@ -82,15 +84,23 @@ def call(candidate: Candidate, kind: str, x: torch.Tensor) -> Callable[[], Any]:
         with context:
             out = train(variable)
         out.backward(out_gradient)
+        wait(out)
 
     return step
 
 
-def measure(case: Case, kinds: tuple[str, ...], rounds: int) -> dict[str, Any]:
+def wait(x: torch.Tensor) -> torch.Tensor:
+    """For a device that works on by itself."""
+    if x.is_cuda:
+        torch.cuda.synchronize()
+    return x
+
+
+def measure(case: Case, kinds: tuple[str, ...], rounds: int, device: str) -> dict[str, Any]:
     group, fields, side, _, batch = case
     found: dict[str, Any] = {}
-    x = torch.randn(batch, fields[0] * group.order, side, side)
-    made = candidates(case)
+    x = torch.randn(batch, fields[0] * group.order, side, side, device=device)
+    made = candidates(case, device)
     for kind in kinds:
         seconds = alternate(rounds, **{name: call(candidate, kind, x) for name, candidate in made.items()})
         faster = [min(pair) for pair in zip(seconds["dense"], seconds["dense_last"])]
@@ -138,7 +148,14 @@ def held_out(count: int = 48) -> list[Case]:
     ]
 
 
-PARTS = {"gates": (gates, 31), "grid": (grid, 15), "held_out": (held_out, 15)}
+def gpu() -> list[Case]:
+    """64 to 256 channels, where a GPU has enough to do."""
+    channels = [(64, 64), (128, 128), (256, 256)]
+    sizes = itertools.product((P4, P4M), channels, (32, 64, 128))
+    return [(g, (a // g.order, b // g.order), side, 3, 64 if side < 128 else 16) for g, (a, b), side in sizes]
+
+
+PARTS = {"gates": (gates, 31), "grid": (grid, 15), "held_out": (held_out, 15), "gpu": (gpu, 31)}
 
 
 def quick() -> list[Case]:
@@ -154,14 +171,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--only", nargs="+", choices=PARTS)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--again", action="store_true", help="forget what the file holds of these parts")
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    on_cpu = options.device == "cpu"
+    options.only = options.only or (["gates", "grid", "held_out"] if on_cpu else ["gpu"])
+    options.out = options.out or (RESULTS if on_cpu else RESULTS_GPU)
     keep_freed_memory()
     started = time.monotonic()
     result: dict[str, Any] = json.loads(options.out.read_text()) if options.out.is_file() else {"cases": []}
@@ -175,22 +196,22 @@ def main() -> None:
             if time.monotonic() - started > 60 * options.minutes:
                 print("stopped; call again to go on")
                 return
-            one_case(result, identity(part, case), case, tuple(options.kinds), options.rounds or rounds)
-            write(options.out, result)
+            known = place_for(result["cases"], identity(part, case))
+            missing = tuple(kind for kind in options.kinds if kind not in known)
+            if missing:
+                known["rounds"] = options.rounds or rounds
+                known |= measure(case, missing, known["rounds"], options.device)
+                ratios = (known[kind]["ratio_of_least"] for kind in missing)
+                print(part, case[0], *case[1:], *ratios, flush=True)
+                write(options.out, result)
 
 
-def one_case(
-    result: dict[str, Any], name: dict[str, Any], case: Case, kinds: tuple[str, ...], rounds: int
-) -> None:
-    """Adds what is not yet there."""
-    known = next((c for c in result["cases"] if name.items() <= c.items()), None)
+def place_for(cases: list[dict[str, Any]], name: dict[str, Any]) -> dict[str, Any]:
+    """The case of this name, with what is known of it."""
+    known = next((case for case in cases if name.items() <= case.items()), None)
     if known is None:
-        known = {**name, "rounds": rounds}
-        result["cases"].append(known)
-    missing = tuple(kind for kind in kinds if kind not in known)
-    if missing:
-        known |= measure(case, missing, rounds)
-        print(*name.values(), *(known[kind]["ratio_of_least"] for kind in missing), flush=True)
+        cases.append(known := dict(name))
+    return known
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
     python benchmarks/fast_step.py                 # some six minutes on two quiet cores
     python benchmarks/fast_step.py --rounds 2      # to see that it runs
 
-Trains what `train_gan.py --disc p4` and `--disc p4m` train. Every eight steps (one has the R1 penalty) the way
-of the group convolutions and the precision change, and each step ends where the next begins: loading, logging
-and Lightning count. Ratios are medians over the rounds, to the filter bank in the same precision. Writes
-results/fast_step.json.
+Trains what `train_gan.py --disc p4` and `--disc p4m` train. Every eight steps (one has the R1 penalty) the
+way of the group convolutions and the precision change, and each step ends where the next begins: loading,
+logging and Lightning count. Ratios are medians over the rounds, to the filter bank in the same precision.
+Writes results/fast_step.json.
 """
 
 import argparse

@@ -67,7 +67,7 @@ class Engine:
     def forward_packed(
         self, x: Tensor, packed: Tensor, bias: Tensor | None, fields: int, size: int, padding: int
     ) -> Tensor:
-        out = x.new_empty(len(x), fields * self.group.order, *_output(x, size, padding))
+        out = x.new_empty(len(x), fields * self.group.order, *output_sides(x, size, padding))
         self._run(x, size, padding, fields, filter=packed, bias=bias, out=out)
         return out
 
@@ -124,7 +124,7 @@ class Engine:
 
     def _filter(self, weight: Tensor, size: int, transposed: bool) -> _Filter:
         fields_out, fields_in, entries = weight.shape
-        tables = _tables(self.group, size)
+        tables = filter_tables(self.group, size)
         sides = [(fields_in, entries), (fields_out, fields_in * entries)]
         (n_in, in_stride), (other, other_stride) = reversed(sides) if transposed else sides
         entry = tables.transposed_entry if transposed else tables.entry
@@ -145,7 +145,7 @@ class Engine:
     ) -> Tensor:
         """Runs source/engine.h's task; returns the packed filter gradient (empty if none was asked for)."""
         order, (batch, channels, height, width) = self.group.order, patched.shape
-        out_height, out_width = _output(patched, size, padding) if plane is None else plane.shape[2:]
+        out_height, out_width = output_sides(patched, size, padding) if plane is None else plane.shape[2:]
         fields_in = channels // order
         rows = _rows_in_block(batch * out_height, out_width, self.lanes)
         slices = max(1, min(torch.get_num_threads(), -(-batch * out_height // rows)))
@@ -159,7 +159,7 @@ class Engine:
                 **{name: _address(tensor) for name, tensor in tensors.items()},
                 filter_gradient=gradient.data_ptr(),
                 patched=patched.data_ptr(),
-                shift=_tables(self.group, size).shift.ctypes.data,
+                shift=filter_tables(self.group, size).shift.ctypes.data,
                 **dict(zip(_SIZES, numbers)),
                 **{"padding": padding, "side": size, "cells": size * size, "rows": rows, "slices": slices},
                 bfloat16=sum(
@@ -179,7 +179,7 @@ def _address(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def _output(x: Tensor, size: int, padding: int) -> tuple[int, int]:
+def output_sides(x: Tensor, size: int, padding: int) -> tuple[int, int]:
     return x.shape[2] + 2 * padding - size + 1, x.shape[3] + 2 * padding - size + 1
 
 
@@ -194,7 +194,7 @@ def _rows_in_block(rows: int, width: int, lanes: int) -> int:
     return max(range(max(1, most // 2), most + 1), key=lambda count: (round(filled(count), 2), count))
 
 
-class _Tables:
+class FilterTables:
     """Where the cells and filter entries of a window go, as integers the engine reads."""
 
     def __init__(self, group: PointGroup, size: int) -> None:
@@ -211,8 +211,8 @@ def _int32(array: Any) -> NDArray[np.int32]:
 
 
 @cache
-def _tables(group: PointGroup, size: int) -> _Tables:
-    return _Tables(group, size)
+def filter_tables(group: PointGroup, size: int) -> FilterTables:
+    return FilterTables(group, size)
 
 
 @cache

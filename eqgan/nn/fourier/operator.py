@@ -6,11 +6,11 @@ takes x (batch, in * order, height, width), field-major, and weight (out, in, or
 of fields the filter at the group's identity, element by element, each a window. Stride 1. The result,
 (batch, out * order, height', width'), is contiguous.
 
-It is defined for every device and dtype, by the filter bank and an ordinary convolution; a float32 filter on
-the CPU takes the engine where there is one. Both are the same function up to rounding, and so are their
-gradients, of any order. Maps may be of another dtype than the filter, and the result is of theirs: under
-autocast they are of autocast's, the filter stays in float32. ``group_conv2d_packed`` is the same without
-gradients, for a filter that ``Engine.pack`` prepared.
+It is defined for every device and dtype, by the filter bank and an ordinary convolution; a float32 filter
+takes the engine of the CPU or the kernels of the GPU where there are any. Both are the same function up to
+rounding, and so are their gradients, of any order. Maps may be of another dtype than the filter, and the
+result is of theirs: under autocast they are of autocast's, the filter stays in float32.
+``group_conv2d_packed`` is the same without gradients, for a filter that ``Engine.pack`` prepared.
 """
 
 import itertools
@@ -26,6 +26,7 @@ from torch.utils.flop_counter import register_flop_formula
 from eqgan.groups import POINT_GROUPS, PointGroup, intertwiner_index
 from eqgan.groups.representation import regular
 from eqgan.nn.fourier.engine import Engine, engine
+from eqgan.nn.fourier.triton_engine import TritonEngine, triton_engine
 
 _FORWARD, _BACKWARD, _PACKED = (f"eqgan::group_conv2d{suffix}" for suffix in ("", "_backward", "_packed"))
 _GROUP = "int[] generators, int size, int padding"
@@ -129,13 +130,19 @@ def _backward(
 # ---- by the engine -----------------------------------------------------------------------------------------
 
 
-def _engine(group: PointGroup, maps: tuple[Tensor, ...], filters: tuple[Tensor | None, ...]) -> Engine | None:
-    known = all(tensor.dtype in (torch.float32, torch.bfloat16) for tensor in maps)
+def _engine(
+    group: PointGroup, maps: tuple[Tensor, ...], filters: tuple[Tensor | None, ...]
+) -> Engine | TritonEngine | None:
+    on_cpu = maps[0].device.type == "cpu"
+    served = (torch.float32, torch.bfloat16) if on_cpu else (torch.float32, torch.bfloat16, torch.float16)
+    known = all(tensor.dtype in served for tensor in maps)
     known &= all(tensor is None or tensor.dtype == torch.float32 for tensor in filters)
-    return engine(group) if known else None
+    if not known:
+        return None
+    return engine(group) if on_cpu else triton_engine(group)
 
 
-def _forward_cpu(
+def _forward_fast(
     x: Tensor, weight: Tensor, bias: Tensor | None, generators: list[int], size: int, padding: int
 ) -> Tensor:
     group = _group(tuple(generators))
@@ -145,7 +152,7 @@ def _forward_cpu(
     return made.forward(x.contiguous(), weight, bias, size, padding)
 
 
-def _backward_cpu(
+def _backward_fast(
     out_gradient: Tensor,
     x: Tensor,
     weight: Tensor,
@@ -172,7 +179,7 @@ def _packed_cpu(
     fields: int,
 ) -> Tensor:
     made = _engine(_group(tuple(generators)), (x,), (packed, bias))
-    if made is None:
+    if not isinstance(made, Engine):
         raise ValueError(
             "expected float32 or bfloat16 maps and a filter packed by the engine; use group_conv2d"
         )
@@ -267,9 +274,9 @@ def _gradients(
 
 for _name, _device, _kernel in (
     (_FORWARD, "default", _forward),
-    (_FORWARD, "cpu", _forward_cpu),
+    (_FORWARD, ("cpu", "cuda"), _forward_fast),
     (_BACKWARD, "default", _backward),
-    (_BACKWARD, "cpu", _backward_cpu),
+    (_BACKWARD, ("cpu", "cuda"), _backward_fast),
     (_PACKED, "cpu", _packed_cpu),
 ):
     torch.library.impl(_name, _device, _kernel)

@@ -10,22 +10,25 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from eqgan.groups import FieldType, PointGroup
-from eqgan.nn.fourier.choice import NEVER, least_sites
+from eqgan.nn.fourier.choice import NEVER, least_sites, mode
 from eqgan.nn.fourier.engine import engine
 from eqgan.nn.fourier.operator import flat_generators
+from eqgan.nn.fourier.triton_engine import triton_engine
+
+DTYPES = {"cpu": (torch.float32, torch.bfloat16), "cuda": (torch.float32, torch.bfloat16, torch.float16)}
 
 
-def _has_engine(group: PointGroup) -> bool:
-    return engine(group) is not None
+def _has_engine(group: PointGroup, device: str) -> bool:
+    return (engine(group) if device == "cpu" else triton_engine(group)) is not None
 
 
-_available: Callable[[PointGroup], bool] = torch.compiler.assume_constant_result(_has_engine)
+_available: Callable[[PointGroup, str], bool] = torch.compiler.assume_constant_result(_has_engine)
 
 
 @dataclass(frozen=True)
 class FourierPath:
-    """The fast path of one layer, and from how many output sites (batch x height x width) on it is taken:
-    in float32, and under autocast to bfloat16.
+    """The fast path of one layer, and from how many output sites (batch x height x width) on it is taken on a
+    CPU: in float32, and under autocast to bfloat16. On a GPU it is taken only if forced.
 
     Where it cannot be taken (no compiler, another dtype or device, export, forward-mode differentiation) or
     is not known to pay, the filter bank serves the same numbers.
@@ -37,6 +40,7 @@ class FourierPath:
     padding: int
     fields: int
     least_sites: tuple[int, int]
+    forced: bool
 
     @classmethod
     def of(
@@ -51,18 +55,23 @@ class FourierPath:
         least = least_sites(*shape, lower=False), least_sites(*shape, lower=True)
         if min(least) == NEVER:
             return None
-        return cls(group, flat_generators(group), size, padding, out_type.multiplicity, least)
+        return cls(
+            group, flat_generators(group), size, padding, out_type.multiplicity, least, mode() == "fourier"
+        )
 
     def takes(self, x: Tensor, weight: Tensor) -> bool:
-        lower = torch.is_autocast_enabled("cpu")
-        if x.device.type != "cpu" or weight.dtype != torch.float32 or not _dtype_serves(x, lower):
+        device = x.device.type
+        if device not in DTYPES or weight.dtype != torch.float32 or not (self.forced or device == "cpu"):
+            return False
+        lower = torch.is_autocast_enabled(device)
+        if not _dtype_serves(x, device, lower):
             return False
         least, sides = self.least_sites[lower], (self._side(x.shape[2]), self._side(x.shape[3]))
         if min(sides) < 1:
             return False  # the convolution says what is wrong
         if x.shape[0] * sides[0] * sides[1] < least or (least and _channels_last(x)):
             return False
-        return not _recorded(x) and _available(self.group)
+        return not _recorded(x) and _available(self.group, device)
 
     def _side(self, length: int) -> int:
         return length + 2 * self.padding - self.size + 1
@@ -81,10 +90,10 @@ class FourierPath:
         )
 
 
-def _dtype_serves(x: Tensor, lower: bool) -> bool:
+def _dtype_serves(x: Tensor, device: str, lower: bool) -> bool:
     if not lower:
         return x.dtype == torch.float32
-    return x.dtype in (torch.float32, torch.bfloat16) and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    return x.dtype in DTYPES[device] and torch.get_autocast_dtype(device) in DTYPES[device]
 
 
 def _channels_last(x: Tensor) -> bool:
