@@ -63,6 +63,8 @@ class FourierPath:
         device = x.device.type
         if device not in DTYPES or weight.dtype != torch.float32 or not (self.forced or device == "cpu"):
             return False
+        if _recorded(x):  # before a size is compared: a recorded one may be any
+            return False
         lower = torch.is_autocast_enabled(device)
         if not _dtype_serves(x, device, lower):
             return False
@@ -71,7 +73,7 @@ class FourierPath:
             return False  # the convolution says what is wrong
         if x.shape[0] * sides[0] * sides[1] < least or (least and _channels_last(x)):
             return False
-        return not _recorded(x) and _available(self.group, device)
+        return _available(self.group, device)
 
     def _side(self, length: int) -> int:
         return length + 2 * self.padding - self.size + 1

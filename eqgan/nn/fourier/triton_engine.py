@@ -19,7 +19,11 @@ from eqgan.nn.fourier.engine import filter_tables, output_sides
 from eqgan.nn.fourier.triton_source import module_text
 
 _SITES_A_SPLIT = 4096  # of the filter's gradient: partial sums, added in a fixed order
-_TILES = [(64, 32, 16), (64, 32, 32), (64, 64, 16), (64, 64, 32), (128, 32, 16), (128, 32, 32), (32, 32, 32)]
+# Sites, fields and rows of a tile, and warps. Few, since each is compiled; the first fits any GPU.
+_TILES = {
+    "products": [(32, 16, 16, 4), (64, 32, 32, 4), (64, 64, 32, 8), (128, 32, 32, 8)],
+    "correlations": [(32, 16, 16, 4), (32, 32, 32, 4), (64, 32, 16, 4), (64, 32, 32, 8)],
+}
 _SHAPE = ("fields_in", "fields_out", "CELLS", "PRECISION")
 
 
@@ -36,8 +40,8 @@ class TritonEngine:
 
     def __init__(self, group: PointGroup, module: ModuleType) -> None:
         self.group = group
-        self.products = _tuned(module.products)
-        self.correlations = _tuned(module.correlations)
+        self.products = _tuned(module.products, _TILES["products"])
+        self.correlations = _tuned(module.correlations, _TILES["correlations"])
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, size: int, padding: int) -> Tensor:
         """x (batch, in * order, h, w), weight (out, in, order * size^2), bias (out) or None."""
@@ -144,16 +148,14 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def _tuned(kernel: Any) -> Any:
+def _tuned(kernel: Any, tiles: list[tuple[int, int, int, int]]) -> Any:
     """Tile sizes chosen by trying them, once for each shape of layer."""
     import triton
 
     if interpreted():
         return _Fixed(kernel, {"X": 256, "N": 16, "K": 64})
     configs = [
-        triton.Config({"X": x, "N": n, "K": k}, num_warps=warps, num_stages=2)
-        for x, n, k in _TILES
-        for warps in (4, 8)
+        triton.Config({"X": x, "N": n, "K": k}, num_warps=warps, num_stages=2) for x, n, k, warps in tiles
     ]
     return triton.autotune(configs, key=list(_SHAPE))(kernel)
 
