@@ -11,7 +11,15 @@ import pytorch_lightning as pl
 import torch
 
 from eqgan.cli.guard import preparing, running
-from eqgan.cli.options import Choices, Parser, add_run_settings, expand_words, new_parser, parse_run
+from eqgan.cli.options import (
+    SHORT_FOR_DATA,
+    Choices,
+    Parser,
+    add_run_settings,
+    expand_words,
+    new_parser,
+    parse_run,
+)
 from eqgan.cli.runs import claim, open_data, shared_parts, short_name
 from eqgan.data.augment import Augmentation
 from eqgan.data.module import ImageData
@@ -72,11 +80,7 @@ CHOICES: Choices = {
     ),
 }
 SHORT = {
-    "--data": "--dataset.source",
-    "--data-root": "--dataset.root",
-    "--size": "--dataset.size",
-    "--batch-size": "--dataset.batch_size",
-    "--fraction": "--dataset.fraction",
+    **SHORT_FOR_DATA,
     "--validation-fraction": "--dataset.validation_fraction",
     "--group": "--network.group",
     "--lr": "--optimizer.lr",

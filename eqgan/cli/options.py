@@ -23,6 +23,15 @@ Short = Mapping[str, str]
 """Option to the nested setting it stands for."""
 
 
+SHORT_FOR_DATA: Short = {
+    "--data": "--dataset.source",
+    "--data-root": "--dataset.root",
+    "--size": "--dataset.size",
+    "--batch-size": "--dataset.batch_size",
+    "--fraction": "--dataset.fraction",
+}
+
+
 class Parser(jsonargparse.ArgumentParser):
     """A parser whose complaints are one line that names the nearest known key or value.
 

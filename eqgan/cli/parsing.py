@@ -8,6 +8,7 @@ import jsonargparse
 
 from eqgan.cli.options import (
     FROM_DATA,
+    SHORT_FOR_DATA,
     Parser,
     add_run_settings,
     expand_words,
@@ -86,11 +87,7 @@ CHOICES = {
     ),
 }
 SHORT = {
-    "--data": "--dataset.source",
-    "--data-root": "--dataset.root",
-    "--size": "--dataset.size",
-    "--batch-size": "--dataset.batch_size",
-    "--fraction": "--dataset.fraction",
+    **SHORT_FOR_DATA,
     "--disc": "--discriminator.group",
     "--fid-features": "--evaluation.features",
 }
