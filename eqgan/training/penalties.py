@@ -59,43 +59,41 @@ class NoPenalty(Penalty):
         return real.new_zeros(())
 
 
-class R1Penalty(Penalty):
+class _OfGradients(Penalty, ABC):
+    """(gamma / 2) E |grad D(x)|^2 over some images."""
+
+    def __init__(self, gamma: float = 0.1, every: int = 8) -> None:
+        super().__init__(gamma, every, "gamma")
+
+
+class R1Penalty(_OfGradients):
     """(gamma / 2) E |grad D(x)|^2 over real images.
 
     References:
         Mescheder et al., arXiv:1801.04406, equation 9.
     """
 
-    def __init__(self, gamma: float = 0.1, every: int = 8) -> None:
-        super().__init__(gamma, every, "gamma")
-
     def value(self, score: Score, real: Images, fake: Images | None) -> Scalar:
         return _half_square(score, real)
 
 
-class R2Penalty(Penalty):
+class R2Penalty(_OfGradients):
     """(gamma / 2) E |grad D(x)|^2 over generated images.
 
     References:
         Mescheder et al., arXiv:1801.04406, equation 10.
     """
 
-    def __init__(self, gamma: float = 0.1, every: int = 8) -> None:
-        super().__init__(gamma, every, "gamma")
-
     def value(self, score: Score, real: Images, fake: Images | None) -> Scalar:
         return _half_square(score, _needed(fake, self))
 
 
-class R1R2Penalty(Penalty):
+class R1R2Penalty(_OfGradients):
     """The sum of ``R1Penalty`` and ``R2Penalty`` at one gamma, as in R3GAN.
 
     References:
         Huang et al., arXiv:2501.05441, section 2.2.
     """
-
-    def __init__(self, gamma: float = 0.1, every: int = 8) -> None:
-        super().__init__(gamma, every, "gamma")
 
     def value(self, score: Score, real: Images, fake: Images | None) -> Scalar:
         return _half_square(score, real) + _half_square(score, _needed(fake, self))
