@@ -1,22 +1,20 @@
 """What is said before and after the training of a classifier, and its record as plain values."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from eqgan.data.module import ImageData
 from eqgan.metrics.classification import ClassificationScores
 from eqgan.metrics.equivariance import invariance_error
 from eqgan.networks import Classifier, budget
 from eqgan.training.callbacks.confusion import save_confusion
-from eqgan.training.callbacks.record import Recorder, peak_memory_mebibytes
+from eqgan.training.callbacks.record import Recorder
 from eqgan.training.callbacks.validation import Validation
 from eqgan.training.classification import Classification
 from eqgan.training.folder import RunFolder
-from eqgan.training.report import told_paths, versions
+from eqgan.training.report import add_pace, add_places, new_table, pace, versions
 
 
 def summarise(
@@ -30,7 +28,7 @@ def summarise(
     settings: dict[str, Any],
 ) -> dict[str, Any]:
     """Everything worth keeping of a run, as plain values; writes the confusion matrices beside it."""
-    network, rates = module.judged, [row["images_per_second"] for row in recorder.rows]
+    network = module.judged
     cost = budget(network, images[:1])
     pictures = {}
     for name, scores in tests.items():
@@ -52,10 +50,7 @@ def summarise(
         "validation_images": len(data.validation),
         "validation_error": judge.best[0] if scored else None,
         "test": {name: scores.as_dict() for name, scores in tests.items()},
-        "training_seconds": recorder.seconds,
-        "evaluation_seconds": recorder.spent_evaluating,
-        "images_per_second": sorted(rates)[len(rates) // 2] if rates else None,
-        "peak_memory_mebibytes": peak_memory_mebibytes(),
+        **pace(recorder),
         "invariance_error": _invariance_error(network, images, cost.multiply_adds),
         "logs": str(folder.logs),
         "confusion_pictures": {name: str(path) for name, path in pictures.items()},
@@ -91,9 +86,7 @@ def show_start(network: Classifier, data: ImageData, folder: RunFolder, settings
 
 def show_summary(summary: dict[str, Any], console: Console | None = None) -> None:
     """Prints the table people read at the end."""
-    table = Table(title=f"run {summary['run']}", show_header=False, title_justify="left")
-    table.add_column()
-    table.add_column(overflow="fold")
+    table = new_table(summary)
     table.add_row(
         f"network ({summary['group']}, group order {summary['group_order']})",
         f"{summary['network']}, {summary['parameters']:,} parameters, "
@@ -104,9 +97,7 @@ def show_summary(summary: dict[str, Any], console: Console | None = None) -> Non
         f"{summary['epochs']} epochs, {summary['steps']:,} steps in {summary['training_seconds']:.0f} s "
         f"(+ {summary['evaluation_seconds']:.0f} s evaluation)",
     )
-    table.add_row("speed", f"{summary['images_per_second'] or 0:.0f} images/s")
-    table.add_row("fast group convolution", told_paths(summary) or "no group convolution")
-    table.add_row("peak memory", f"{summary['peak_memory_mebibytes']:.0f} MiB")
+    add_pace(table, summary)
     if summary["validation_error"] is None:
         chosen = f"epoch {summary['chosen_epoch']}, the last: no validation images were held out"
     else:
@@ -120,8 +111,7 @@ def show_summary(summary: dict[str, Any], console: Console | None = None) -> Non
     error = summary["invariance_error"]
     told = "not defined: it gives every image the same logits" if error is None else f"{error:.1e}"
     table.add_row("invariance error", f"{told} under {summary['group']}")
-    table.add_row("curves", f"tensorboard --logdir {Path(summary['logs']).parent}")
-    table.add_row("checkpoints", f"{summary['logs']}/checkpoints")
+    add_places(table, summary)
     for name, path in summary["confusion_pictures"].items():
         table.add_row(f"confusion, {name}", path)
     (console or Console()).print(table)

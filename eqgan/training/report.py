@@ -37,7 +37,6 @@ def summarise(
 ) -> dict[str, Any]:
     """Everything worth keeping of a run, as plain values."""
     generator, discriminator = budgets(gan)
-    rates = [row["images_per_second"] for row in recorder.rows]
     return {
         "run": folder.name,
         "group": str(gan.discriminator.group),
@@ -46,10 +45,7 @@ def summarise(
         "discriminator": vars(discriminator),
         "epochs": len(recorder.rows),
         "generator_steps": int(recorder.rows[-1]["step"]) if recorder.rows else 0,
-        "training_seconds": recorder.seconds,
-        "evaluation_seconds": recorder.spent_evaluating,
-        "images_per_second": sorted(rates)[len(rates) // 2] if rates else None,
-        "peak_memory_mebibytes": peak_memory_mebibytes(),
+        **pace(recorder),
         "fid_final": final.fid,
         "fid_min_seen": evaluation.fid_min,
         "fid_min_epoch": evaluation.fid_min_epoch,
@@ -120,6 +116,17 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
+def pace(recorder: Recorder) -> dict[str, float | None]:
+    """What a run took: the speed is the median over epochs."""
+    rates = sorted(row["images_per_second"] for row in recorder.rows)
+    return {
+        "training_seconds": recorder.seconds,
+        "evaluation_seconds": recorder.spent_evaluating,
+        "images_per_second": rates[len(rates) // 2] if rates else None,
+        "peak_memory_mebibytes": peak_memory_mebibytes(),
+    }
+
+
 def write_summary(summary: dict[str, Any], path: Path) -> None:
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(summary, indent=2) + "\n")
@@ -131,11 +138,30 @@ def told_paths(summary: dict[str, Any]) -> str:
     return ", ".join(f"{role} {ways.count('fourier')} of {len(ways)} layers" for role, ways in counts.items())
 
 
-def show_summary(summary: dict[str, Any], console: Console | None = None) -> None:
-    """Prints the table people read at the end."""
+def new_table(summary: dict[str, Any]) -> Table:
+    """An empty table of two columns under the name of the run."""
     table = Table(title=f"run {summary['run']}", show_header=False, title_justify="left")
     table.add_column()
     table.add_column(overflow="fold")
+    return table
+
+
+def add_pace(table: Table, summary: dict[str, Any]) -> None:
+    """The rows of speed, how it came about, and memory."""
+    table.add_row("speed", f"{summary['images_per_second'] or 0:.0f} images/s")
+    table.add_row("fast group convolution", told_paths(summary) or "no group convolution")
+    table.add_row("peak memory", f"{summary['peak_memory_mebibytes']:.0f} MiB")
+
+
+def add_places(table: Table, summary: dict[str, Any]) -> None:
+    """The rows that say where curves and weights lie."""
+    table.add_row("curves", f"tensorboard --logdir {Path(summary['logs']).parent}")
+    table.add_row("checkpoints", f"{summary['logs']}/checkpoints")
+
+
+def show_summary(summary: dict[str, Any], console: Console | None = None) -> None:
+    """Prints the table people read at the end."""
+    table = new_table(summary)
     for role in ("generator", "discriminator"):
         counted = summary[role]
         cost = f"{counted['parameters']:,} parameters, {counted['multiply_adds']:,} multiply-adds an image"
@@ -151,9 +177,7 @@ def show_summary(summary: dict[str, Any], console: Console | None = None) -> Non
     )
     if rollbacks := summary.get("rollbacks"):
         table.add_row("rolled back", "; ".join(f"{r['why']}, rates halved" for r in rollbacks))
-    table.add_row("speed", f"{summary['images_per_second'] or 0:.0f} images/s")
-    table.add_row("fast group convolution", told_paths(summary) or "no group convolution")
-    table.add_row("peak memory", f"{summary['peak_memory_mebibytes']:.0f} MiB")
+    add_pace(table, summary)
     table.add_row("FID at the end", f"{summary['fid_final']:.2f}")
     table.add_row(
         "minimum FID",
@@ -184,7 +208,6 @@ def show_summary(summary: dict[str, Any], console: Console | None = None) -> Non
         f"{data['count']:,} images of {data['name']} ({data['split']}), {provenance['samples']:,} samples, "
         f"features {features['name']} {features['sha256'][:8]}, resize {features['resize']}",
     )
-    table.add_row("curves", f"tensorboard --logdir {Path(summary['logs']).parent}")
-    table.add_row("checkpoints", f"{summary['logs']}/checkpoints")
+    add_places(table, summary)
     table.add_row("sample grids", summary["samples"])
     (console or Console()).print(table)
