@@ -33,7 +33,8 @@ with=()
 if [ "$(uname -m)" = x86_64 ]; then
   flags[avx2]="-mavx2 -mfma"
   flags[avx512]="-mavx512f -mavx512vl -mavx512dq -mavx512bw -mavx2 -mfma"
-  with=(-DWITH_AVX2 -DWITH_AVX512)
+  flags[avx512_bf16]="${flags[avx512]} -mavx512bf16"
+  with=(-DWITH_AVX2 -DWITH_AVX512 -DWITH_AVX512_BF16)
 fi
 for group in ${GROUPS_TO_CHECK:-C2 C4 D4}; do
   "$python" - "$group" "$work" <<'PYTHON'
@@ -61,13 +62,16 @@ PYTHON
   "$work/sanitized"
   echo "$group: sanitizers silent"
   if command -v valgrind >/dev/null; then
-    unset "flags[avx512]" # which valgrind does not know
+    # which knows no AVX-512
+    declare -A all=()
+    for isa in "${!flags[@]}"; do all[$isa]="${flags[$isa]}"; done
     full=("${with[@]}")
+    unset "flags[avx512]" "flags[avx512_bf16]"
     [ ${#with[@]} -gt 0 ] && with=(-DWITH_AVX2)
     build plainly
     valgrind --quiet --error-exitcode=1 "$work/plainly" 12
     echo "$group: valgrind silent"
     with=("${full[@]}")
-    [ ${#with[@]} -gt 0 ] && flags[avx512]="-mavx512f -mavx512vl -mavx512dq -mavx512bw -mavx2 -mfma"
+    for isa in "${!all[@]}"; do flags[$isa]="${all[$isa]}"; done
   fi
 done

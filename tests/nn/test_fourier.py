@@ -67,7 +67,7 @@ def cases(draw):
         "size": size,
         "padding": padding,
         "shape": (draw(st.integers(0, 4)), draw(sides), draw(sides)),
-        "isa": draw(st.integers(0, 2)),
+        "isa": draw(st.integers(0, 3)),
     }
 
 
@@ -191,7 +191,7 @@ def test_what_torch_asks_of_an_operator():
 
 @pytest.mark.parametrize("plane", [P4, P4M], ids=str)
 def test_under_autocast(plane):
-    """Maps in bfloat16, sums in float32: nearer to float64 than the bank, whose filter is rounded too."""
+    """Maps in bfloat16, sums in float32."""
     layer = make(plane, 5, 3)
     x = torch.randn(3, 5 * plane.order, 9, 7).bfloat16().float()
     variable = x.clone().requires_grad_()
@@ -203,13 +203,34 @@ def test_under_autocast(plane):
     assert y.dtype == torch.bfloat16
     grad = torch.randn_like(y)
     exact, gradients = bank_values(layer, x, grad)
-    close(y.detach(), exact.detach(), 2**-8)
+    close(y.detach(), exact.detach(), 2**-7)
     for ours, theirs in zip(torch.autograd.grad(y, (variable, layer.weight), grad), gradients):
-        close(ours, theirs, 2**-8)
+        close(ours, theirs, 2**-7)
 
 
 @needs_engine
-@pytest.mark.parametrize("isa", [0, 1, 2])
+@settings(deadline=None, max_examples=30, derandomize=True)
+@given(case=cases())
+def test_any_shape_in_bfloat16(case):
+    """Also by the instructions that multiply pairs: rounded features, rounded filters, sums in float32."""
+    plane, (fields_in, fields_out), (batch, height, width) = case["plane"], case["fields"], case["shape"]
+    layer = make(plane, fields_in, fields_out, case["size"], case["padding"])
+    best = engine.engine(plane.point_group)
+    chosen = engine.Engine(plane.point_group, best.library, best.isa if case["isa"] else 0)
+    x = torch.randn(batch, fields_in * plane.order, height, width).bfloat16()
+    window = case["size"], case["padding"]
+    weight, bias = layer.weight.detach(), layer.bias.detach()
+    y = chosen.forward(x, weight, bias, *window)
+    grad = torch.randn_like(y)
+    exact, gradients = bank_values(layer, x, grad)
+    close(y, exact.detach(), 2**-6)
+    for need in ((True, True), (True, False), (False, True)):
+        for ours, theirs, needed in zip(chosen.backward(grad, x, weight, *window, need), gradients, need):
+            close(ours, theirs if needed else theirs.new_empty(0), 2**-6)
+
+
+@needs_engine
+@pytest.mark.parametrize("isa", [0, 1, 2, 3])
 def test_bfloat16_is_rounded_as_torch_rounds(isa):
     best = engine.engine(P4.point_group)
     chosen = engine.Engine(P4.point_group, best.library, min(isa, best.isa))
@@ -222,7 +243,7 @@ def test_bfloat16_is_rounded_as_torch_rounds(isa):
     exact = chosen.forward(x, weight, None, 1, 0)
     assert torch.equal(y.nan_to_num(7), exact.bfloat16().nan_to_num(7))
     assert exact.isnan().any()
-    torch.testing.assert_close(chosen.forward(y, weight, None, 1, 0), y, equal_nan=True)
+    torch.testing.assert_close(chosen.forward(y, weight, None, 1, 0), y, rtol=0.02, atol=0.05, equal_nan=True)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")

@@ -26,6 +26,7 @@ ISAS = {
     "avx2": ("-mavx2", "-mfma"),
     "avx512": ("-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mavx2", "-mfma"),
 }
+ISAS["avx512_bf16"] = (*ISAS["avx512"], "-mavx512bf16")
 _TIMEOUT = 600  # seconds; a minute on a loaded laptop
 _lock = threading.Lock()
 

@@ -55,7 +55,7 @@ class Engine:
             function.restype, function.argtypes = _INDEX, (ctypes.c_int, _INDEX, _INDEX, _INDEX)
         self.isa = library.best_isa() if isa is None else isa
         self.isa_name = list(isas())[self.isa]
-        self.lanes = {"plain": 4, "avx2": 8, "avx512": 16}[self.isa_name]
+        self.lanes = {"plain": 4, "avx2": 8, "avx512": 16, "avx512_bf16": 16}[self.isa_name]
         self.team = _openmp_of_torch()
 
     # ---- the three operations ------------------------------------------------------------------------------

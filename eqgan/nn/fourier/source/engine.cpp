@@ -12,11 +12,19 @@ extern const Kernel kernel_avx2;
 #ifdef WITH_AVX512
 extern const Kernel kernel_avx512;
 #endif
+#ifdef WITH_AVX512_BF16
+extern const Kernel kernel_avx512_bf16;
+#endif
 
 // GOMP_parallel of the OpenMP that is already in the process: a second one would fight it for the cores.
 typedef void (*Team)(void (*)(void *), void *, unsigned, unsigned);
 
 int best_isa() {
+#if defined(WITH_AVX512_BF16)
+  if (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw"))
+    return 3;
+#endif
 #if defined(WITH_AVX512)
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw"))
@@ -29,6 +37,9 @@ int best_isa() {
 }
 
 static const Kernel *kernel(int isa) {
+#ifdef WITH_AVX512_BF16
+  if (isa == 3) return &kernel_avx512_bf16;
+#endif
 #ifdef WITH_AVX512
   if (isa == 2) return &kernel_avx512;
 #endif

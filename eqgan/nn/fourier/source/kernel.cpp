@@ -5,6 +5,14 @@
 // machine can take the place of one for an older.
 #include "engine.h"
 
+// Products of bfloat16 maps by the instruction that multiplies two pairs and adds both.
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#define PAIRS 1
+#else
+#define PAIRS 0
+#endif
+
 #if defined(__AVX512F__)
 #define LANES 16
 #elif defined(__AVX__)
@@ -64,6 +72,43 @@ template <int N> INLINE void store(Half *p, VEC v) {
   const Bits rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
   *(typename Vector<N>::upper *)p =
       __builtin_convertvector((none & 0x7fc0) | (~none & rounded), typename Vector<N>::upper);
+}
+
+// ---- pairs of bfloat16, each in the place of one float ----------------------------------------------------
+
+#if PAIRS
+typedef Vector<16>::type Sixteen;
+
+// sum + the products of both numbers of the pairs in x with the pair w.
+INLINE Vector<4>::type dot(Vector<4>::type sum, Vector<4>::type x, float w) {
+  return (Vector<4>::type)_mm_dpbf16_ps((__m128)sum, (__m128bh)x, (__m128bh)_mm_set1_ps(w));
+}
+INLINE Vector<8>::type dot(Vector<8>::type sum, Vector<8>::type x, float w) {
+  return (Vector<8>::type)_mm256_dpbf16_ps((__m256)sum, (__m256bh)x, (__m256bh)_mm256_set1_ps(w));
+}
+INLINE Sixteen dot(Sixteen sum, Sixteen x, float w) {
+  return (Sixteen)_mm512_dpbf16_ps((__m512)sum, (__m512bh)x, (__m512bh)_mm512_set1_ps(w));
+}
+
+// Thirty-two numbers as bfloat16 in a row.
+INLINE Sixteen halve(Sixteen lower, Sixteen upper) {
+  return (Sixteen)_mm512_cvtne2ps_pbh((__m512)upper, (__m512)lower);
+}
+
+// The first of each pair from one row, the second from the other.
+INLINE Sixteen pair(Sixteen first, Sixteen second) {
+  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
+                                         21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  return (Sixteen)_mm512_permutexvar_epi16(order, (__m512i)halve(first, second));
+}
+#else
+template <class V> INLINE V dot(V sum, V, float) { return sum; }
+#endif
+
+// sum + x w, or, of pairs, the sum of two products.
+template <int N, bool LOWER> INLINE VEC multiply_add(VEC sum, VEC x, float w) {
+  if (LOWER) return dot(sum, x, w);
+  return sum + x * w;
 }
 
 const int TILE = REGISTERS == 32 ? 8 : 4;        // filter columns of a product tile, and of the packed layout
@@ -183,14 +228,17 @@ struct Plan {
   index_t positions, stride;              // of a block; floats from one row of positions to the next
   index_t fields;                         // in a chunk of features
   index_t staged_width, staged_plane;     // padded input rows of a block
-  index_t products, plain, transposed, features, staged, total;  // offsets in the scratch
+  bool lower;                             // products in bfloat16
+  index_t products, plain, transposed, features, staged, halves, plain_pairs, filter, total;  // in the scratch
 
   explicit Plan(const Task &task) : t(task) {
+    lower = PAIRS && (t.bfloat16 & 1);
     positions = t.rows * t.out_width;
     stride = row_stride(positions);
     const index_t floats_a_field = ORDER * t.cells * stride;
     const index_t chunks = ceil_div(t.in * floats_a_field, FEATURES_IN_CACHE);
     fields = ceil_div(t.in, min_of(chunks, t.in));
+    if (lower && fields < t.in) fields = round_up(fields, 2);  // no pair of rows in two chunks
     staged_width = t.out_width + t.side - 1;
     const index_t images = min_of(t.batch, (t.rows + t.out_height - 2) / t.out_height + 1);
     staged_plane = row_stride((t.rows + images * (t.side - 1)) * staged_width);
@@ -200,7 +248,10 @@ struct Plan {
     features = transposed + (t.plain ? (t.other * ORDER + 4 * BLOCKS) * round_up(positions, 4) : 0);
     features = round_up(features, 16);
     staged = features + fields * floats_a_field;
-    total = staged + fields * ORDER * staged_plane + 2 * LANES;
+    halves = round_up(staged + fields * ORDER * staged_plane + 2 * LANES, 16);
+    plain_pairs = halves + (lower && t.plain ? round_up(fields * floats_a_field / 2, 16) + 16 : 0);
+    filter = plain_pairs + (lower && t.plain ? round_up((features - transposed) / 2, 16) + 16 : 0);
+    total = filter + (lower && t.out ? packed_size(t.in, t.other, t.cells + 1) / 2 : 0) + 2 * LANES;
   }
 };
 
@@ -312,7 +363,7 @@ void make_features(const Plan &p, index_t row, index_t end, index_t fields, cons
 // ---- products: features x blocks -----------------------------------------------------------------------
 
 // c[n][x] (+)= sum_k f[k][x] w[k][n], for COLUMNS values of n and VECTORS vectors of x.
-template <int COLUMNS, int VECTORS>
+template <int COLUMNS, int VECTORS, bool LOWER>
 INLINE void product_tile(const float *f, index_t stride, const float *w, index_t rows, float *c, bool add) {
   typedef Vector<LANES>::type V;
   V sum[COLUMNS][VECTORS];
@@ -323,7 +374,7 @@ INLINE void product_tile(const float *f, index_t stride, const float *w, index_t
     V x[VECTORS];
     UNROLL for (int v = 0; v < VECTORS; v++) x[v] = load<LANES>(f + v * LANES);
     UNROLL for (int n = 0; n < COLUMNS; n++)
-      UNROLL for (int v = 0; v < VECTORS; v++) sum[n][v] += x[v] * w[n];
+      UNROLL for (int v = 0; v < VECTORS; v++) sum[n][v] = multiply_add<LANES, LOWER>(sum[n][v], x[v], w[n]);
   }
   UNROLL for (int n = 0; n < COLUMNS; n++)
     UNROLL for (int v = 0; v < VECTORS; v++) store<LANES>(c + n * stride + v * LANES, sum[n][v]);
@@ -331,36 +382,48 @@ INLINE void product_tile(const float *f, index_t stride, const float *w, index_t
 
 typedef void (*ProductTile)(const float *, index_t, const float *, index_t, float *, bool);
 
-template <int COLUMNS, int VECTORS>
+template <int COLUMNS, int VECTORS, bool LOWER>
 void product(const float *f, index_t stride, const float *w, index_t rows, float *c, bool add) {
-  product_tile<COLUMNS, VECTORS>(f, stride, w, rows, c, add);
+  product_tile<COLUMNS, VECTORS, LOWER>(f, stride, w, rows, c, add);
 }
 
-#define PRODUCTS(n) {product<n, 1>, product<n, 2>, product<n, 3>}
-const ProductTile PRODUCT[TILE][WIDE] = {PRODUCTS(1), PRODUCTS(2), PRODUCTS(3), PRODUCTS(4),
+#define WIDTHS(n, lower) {product<n, 1, lower>, product<n, 2, lower>, product<n, 3, lower>}
 #if REGISTERS == 32
-                                         PRODUCTS(5), PRODUCTS(6), PRODUCTS(7), PRODUCTS(8)
+#define TILES(lower)                                                                    \
+  {WIDTHS(1, lower), WIDTHS(2, lower), WIDTHS(3, lower), WIDTHS(4, lower),              \
+   WIDTHS(5, lower), WIDTHS(6, lower), WIDTHS(7, lower), WIDTHS(8, lower)}
+#else
+#define TILES(lower) {WIDTHS(1, lower), WIDTHS(2, lower), WIDTHS(3, lower), WIDTHS(4, lower)}
+#endif
+const ProductTile PRODUCT[1 + PAIRS][TILE][WIDE] = {
+    TILES(false),
+#if PAIRS
+    TILES(true)
 #endif
 };
 
 // Two of two rather than three and one.
 INLINE index_t next_width(index_t vectors) { return vectors >= WIDE && vectors != WIDE + 1 ? WIDE : min_of(vectors, 2); }
 
-void multiply(const Plan &p, index_t positions, index_t field, index_t fields, const float *features, float *products) {
+// Rows of features, two of which become one where they are multiplied as pairs.
+INLINE index_t paired(const Plan &p, index_t rows) { return p.lower ? ceil_div(rows, 2) : rows; }
+
+void multiply(const Plan &p, index_t positions, index_t field, index_t fields, const float *features,
+              const float *filter, float *products) {
   const Task &t = p.t;
-  const float *filter = t.filter;
   for (int block = 0, irrep = 0; block < BLOCKS; block++) {
-    for (; irrep < BLOCK_IRREP[block]; irrep++) filter += block_floats(irrep, t.in, t.other, t.cells);
-    const index_t d = BLOCK_DIM[block], columns = t.other * d, rows = fields * t.cells * d;
+    for (; irrep < BLOCK_IRREP[block]; irrep++)
+      filter += paired(p, t.in * t.cells * IRREP_DIM[irrep]) * round_up(t.other * IRREP_DIM[irrep], TILE);
+    const index_t d = BLOCK_DIM[block], columns = t.other * d, rows = paired(p, fields * t.cells * d);
     const float *f = features + fields * t.cells * BLOCK_FIRST[block] * p.stride;
     float *c = products + t.other * BLOCK_FIRST[block] * p.stride;
     index_t vectors = ceil_div(positions, LANES), width;
     for (index_t x = 0; vectors; x += width * LANES, vectors -= width) {
       width = next_width(vectors);
       for (index_t n = 0; n < columns; n += TILE) {
-        const float *w = filter + (n * t.in + field * TILE) * t.cells * d;
+        const float *w = filter + n * paired(p, t.in * t.cells * d) + paired(p, field * t.cells * d) * TILE;
         const index_t count = min_of(TILE, columns - n);
-        PRODUCT[count - 1][width - 1](f + x, p.stride, w, rows, c + n * p.stride + x, field > 0);
+        PRODUCT[p.lower][count - 1][width - 1](f + x, p.stride, w, rows, c + n * p.stride + x, field > 0);
       }
     }
   }
@@ -457,7 +520,7 @@ void transpose_plain(const Plan &p, index_t positions, const float *plain, float
 // ---- the gradient of the filter: features x transposed plain -------------------------------------------
 
 // c[k][n] += sum_x f[k][x] z[x][n], for ROWS values of k and VECTORS vectors of n.
-template <int N, int ROWS, int VECTORS>
+template <int N, int ROWS, int VECTORS, bool LOWER>
 INLINE void outer_tile(const float *f, index_t stride, const float *z, index_t columns, index_t positions, float *c) {
   VEC sum[ROWS][VECTORS];
   UNROLL for (int k = 0; k < ROWS; k++)
@@ -466,50 +529,113 @@ INLINE void outer_tile(const float *f, index_t stride, const float *z, index_t c
     VEC y[VECTORS];
     UNROLL for (int v = 0; v < VECTORS; v++) y[v] = load<N>(z + v * N);
     UNROLL for (int k = 0; k < ROWS; k++)
-      UNROLL for (int v = 0; v < VECTORS; v++) sum[k][v] += y[v] * f[k * stride + x];
+      UNROLL for (int v = 0; v < VECTORS; v++)
+        sum[k][v] = multiply_add<N, LOWER>(sum[k][v], y[v], f[k * stride + x]);
   }
   UNROLL for (int k = 0; k < ROWS; k++)
     UNROLL for (int v = 0; v < VECTORS; v++) store<N>(c + k * columns + v * N, sum[k][v]);
 }
 
-template <int N, int ROWS, int VECTORS>
+template <int N, int ROWS, int VECTORS, bool LOWER>
 INLINE index_t outer_rows(const float *f, index_t stride, const float *z, index_t columns, index_t positions,
                           float *c, index_t first, index_t rows) {
   for (; first + ROWS <= rows; first += ROWS)
-    outer_tile<N, ROWS, VECTORS>(f + first * stride, stride, z, columns, positions, c + first * columns);
+    outer_tile<N, ROWS, VECTORS, LOWER>(f + first * stride, stride, z, columns, positions, c + first * columns);
   return first;
 }
 
 // The columns n .. n + N VECTORS, all rows.
-template <int N, int ROWS, int VECTORS>
+template <int N, int ROWS, int VECTORS, bool LOWER>
 void outer(const float *f, index_t stride, const float *z, index_t columns, index_t positions, float *c,
            index_t rows) {
-  index_t k = outer_rows<N, ROWS, VECTORS>(f, stride, z, columns, positions, c, 0, rows);
-  k = outer_rows<N, 4, VECTORS>(f, stride, z, columns, positions, c, k, rows);
-  outer_rows<N, 1, VECTORS>(f, stride, z, columns, positions, c, k, rows);
+  index_t k = outer_rows<N, ROWS, VECTORS, LOWER>(f, stride, z, columns, positions, c, 0, rows);
+  k = outer_rows<N, 4, VECTORS, LOWER>(f, stride, z, columns, positions, c, k, rows);
+  outer_rows<N, 1, VECTORS, LOWER>(f, stride, z, columns, positions, c, k, rows);
 }
 
 const int TALL = REGISTERS == 32 ? 12 : 6;
 
+// Features and plain lie in rows; of pairs, these are pairs of positions.
+template <bool LOWER>
 void correlate(const Plan &p, index_t positions, index_t field, index_t fields, const float *features,
                const float *transposed, float *gradient) {
   const Task &t = p.t;
+  const index_t part = LOWER ? 2 : 1, stride = p.stride / part, length = ceil_div(positions, part);
   for (int block = 0, irrep = 0; block < BLOCKS; block++) {
     for (; irrep < BLOCK_IRREP[block]; irrep++) gradient += gradient_floats(irrep, t.in, t.other, t.cells);
     const index_t d = BLOCK_DIM[block], columns = round_up(t.other * d, 4), rows = fields * t.cells * d;
-    const float *f = features + fields * t.cells * BLOCK_FIRST[block] * p.stride;
-    const float *z = transposed + (t.other * BLOCK_FIRST[block] + 4 * block) * round_up(p.positions, 4);
+    const float *f = features + fields * t.cells * BLOCK_FIRST[block] * stride;
+    const float *z = transposed + (t.other * BLOCK_FIRST[block] + 4 * block) * round_up(p.positions, 4) / part;
     float *c = gradient + field * t.cells * d * columns;
     index_t n = 0;
     for (; n + 2 * LANES <= columns; n += 2 * LANES)
-      outer<LANES, TALL, 2>(f, p.stride, z + n, columns, positions, c + n, rows);
+      outer<LANES, TALL, 2, LOWER>(f, stride, z + n, columns, length, c + n, rows);
     for (; n + LANES <= columns; n += LANES)
-      outer<LANES, 12, 1>(f, p.stride, z + n, columns, positions, c + n, rows);
+      outer<LANES, 12, 1, LOWER>(f, stride, z + n, columns, length, c + n, rows);
     if (LANES > 8 && n + 8 <= columns)
-      outer<8, 12, 1>(f, p.stride, z + n, columns, positions, c + n, rows), n += 8;
-    if (LANES > 4 && n < columns) outer<4, 12, 1>(f, p.stride, z + n, columns, positions, c + n, rows);
+      outer<8, 12, 1, LOWER>(f, stride, z + n, columns, length, c + n, rows), n += 8;
+    if (LANES > 4 && n < columns) outer<4, 12, 1, LOWER>(f, stride, z + n, columns, length, c + n, rows);
   }
 }
+
+// ---- to pairs of bfloat16 ------------------------------------------------------------------------------
+
+#if PAIRS
+// Rows two by two: pairs (from[2 k][x], from[2 k + 1][x]); the last row alone is paired with zeros.
+void pair_rows(const float *from, index_t stride, float *to, index_t to_stride, index_t rows, index_t count) {
+  for (index_t k = 0; k < rows; k += 2, from += 2 * stride, to += to_stride)
+    for (index_t x = 0; x < count; x += 16) {
+      const Sixteen second = k + 1 < rows ? load<16>(from + stride + x) : Sixteen{};
+      store<16>(to + x, pair(load<16>(from + x), second));
+    }
+}
+
+// The packed filter, rows of each tile two by two.
+void pair_filter(const Plan &p, float *to) {
+  const Task &t = p.t;
+  const float *from = t.filter;
+  for (int irrep = 0; irrep < IRREPS; irrep++) {
+    const index_t d = IRREP_DIM[irrep], rows = t.in * t.cells * d;
+    for (index_t n = 0; n < t.other * d; n += TILE, from += rows * TILE)
+      for (index_t k = 0; k < rows; k += 2, to += TILE) {
+        Sixteen first = {}, second = {};
+        for (int i = 0; i < TILE; i++) first[i] = from[k * TILE + i];
+        for (int i = 0; i < TILE && k + 1 < rows; i++) second[i] = from[(k + 1) * TILE + i];
+        const Sixteen made = pair(first, second);
+        for (int i = 0; i < TILE; i++) to[i] = made[i];
+      }
+  }
+}
+
+// Rows of bfloat16, the odd last position paired with zero.
+void halve_rows(const float *from, index_t stride, float *to, index_t rows, index_t count) {
+  for (index_t k = 0; k < rows; k++, from += stride, to += stride / 2) {
+    for (index_t x = 0; x < count; x += 32) store<16>(to + x / 2, halve(load<16>(from + x), load<16>(from + x + 16)));
+    if (count % 2) reinterpret_cast<Half *>(to)[count].bits = 0;
+  }
+}
+
+void pair_features(const Plan &p, index_t positions, index_t fields, float *features) {
+  for (int block = 0; block < BLOCKS; block++) {
+    float *f = features + fields * p.t.cells * BLOCK_FIRST[block] * p.stride;
+    pair_rows(f, p.stride, f, p.stride, fields * p.t.cells * BLOCK_DIM[block], positions);
+  }
+}
+
+void pair_plain(const Plan &p, index_t positions, const float *transposed, float *pairs) {
+  const index_t other = p.t.other, length = round_up(p.positions, 4);
+  for (int block = 0; block < BLOCKS; block++) {
+    const index_t first = (other * BLOCK_FIRST[block] + 4 * block) * length;
+    const index_t columns = round_up(other * BLOCK_DIM[block], 4);
+    pair_rows(transposed + first, columns, pairs + first / 2, columns, positions, columns);
+  }
+}
+#else
+void pair_filter(const Plan &, float *) {}
+void halve_rows(const float *, index_t, float *, index_t, index_t) {}
+void pair_features(const Plan &, index_t, index_t, float *) {}
+void pair_plain(const Plan &, index_t, const float *, float *) {}
+#endif
 
 // ---- a slice of the blocks -----------------------------------------------------------------------------
 
@@ -520,8 +646,10 @@ void slice(const Task *task, index_t number, float *scratch) {
   float *gradient = t.filter_gradient + number * gradient_size(t.in, t.other, t.cells) * (t.plain != NULL);
   float *plain = scratch + p.plain, *transposed = scratch + p.transposed, *products = scratch + p.products;
   float *features = scratch + p.features, *staged = scratch + p.staged;
-  clear(staged, p.total - p.staged);
+  float *halves = scratch + p.halves, *plain_pairs = scratch + p.plain_pairs, *paired_filter = scratch + p.filter;
+  clear(staged, p.halves - p.staged);
   clear(plain, p.transposed - p.plain);  // columns that fill up to four
+  if (p.lower && t.out) pair_filter(p, paired_filter);
   for (index_t b = blocks * number / t.slices; b < blocks * (number + 1) / t.slices; b++) {
     const index_t row = b * t.rows, end = min_of(row + t.rows, all_rows), positions = (end - row) * t.out_width;
     if (t.plain) {
@@ -530,6 +658,7 @@ void slice(const Task *task, index_t number, float *scratch) {
       else
         analyse_plain(p, static_cast<const float *>(t.plain), row, end, plain);
       transpose_plain(p, positions, plain, transposed);
+      if (p.lower) pair_plain(p, positions, transposed, plain_pairs);
     }
     for (index_t field = 0; field < t.in; field += p.fields) {
       const index_t fields = min_of(p.fields, t.in - field);
@@ -538,8 +667,16 @@ void slice(const Task *task, index_t number, float *scratch) {
       else
         stage(p, static_cast<const float *>(t.patched), row, end, field, fields, staged);
       make_features(p, row, end, fields, staged, features);
-      if (t.out) multiply(p, positions, field, fields, features, products);
-      if (t.plain) correlate(p, positions, field, fields, features, transposed, gradient);
+      if (t.plain && p.lower) {
+        halve_rows(features, p.stride, halves, fields * t.cells * ORDER, positions);
+        correlate<PAIRS>(p, positions, field, fields, halves, plain_pairs, gradient);
+      } else if (t.plain) {
+        correlate<false>(p, positions, field, fields, features, transposed, gradient);
+      }
+      if (t.out) {
+        if (p.lower) pair_features(p, positions, fields, features);
+        multiply(p, positions, field, fields, features, p.lower ? paired_filter : t.filter, products);
+      }
     }
     if (t.out && t.bfloat16 & 2)
       combine(p, row, end, products, static_cast<Half *>(t.out));
