@@ -378,7 +378,7 @@ def test_which_layers_can_take_it(monkeypatch):
 def test_chosen_by_size(monkeypatch):
     """The crossing of two straight lines; nothing is said of what was not measured."""
     monkeypatch.setenv("EQGAN_CONV", "auto")
-    fast, slow = [1000.0, 0.0, 0.5, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]
+    fast, slow = [1000.0, 0.0, 0.5, 0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0, 0.0]
     times = {
         kind: {"fourier": fast, "bank": slow} for kind in ("training", "eval", "training_bf16", "eval_bf16")
     }
@@ -389,7 +389,8 @@ def test_chosen_by_size(monkeypatch):
     for lower in (False, True):
         assert choice.least_sites(P4.point_group, 3, 2, 3, lower) == expected
         assert choice.least_sites(P4M.point_group, 3, 2, 3, lower) == choice.NEVER
-    times["eval_bf16"] = {"fourier": [0.0, 0.0, 9.0, 0.0, 0.0], "bank": slow}
+        assert choice.least_sites(P4.point_group, 1, 2, 3, lower) == choice.NEVER
+    times["eval_bf16"] = {"fourier": [0.0, 0.0, 9.0, 0.0, 0.0, 0.0, 0.0], "bank": slow}
     chosen = FourierPath.of(regular(P4, 2), regular(P4, 3), 3, 1, 1)
     assert chosen.least_sites == (expected, choice.NEVER)
     fits["fits"] = {}

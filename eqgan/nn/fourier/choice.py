@@ -47,29 +47,30 @@ class Work:
     """What both ways do for a layer: a constant, for its filter, and for each output site."""
 
     multiplications: int
-    features: int
-    outputs: int
+    features: tuple[int, int]  # of the fields in, and of the fields out
+    values: tuple[int, int]
     weights: int
     dense: int
 
     @classmethod
     def of(cls, group: PointGroup, size: int, fields_in: int, fields_out: int) -> "Work":
         order, pairs, cells = group.order, fields_in * fields_out, size * size
+        values = fields_in * order, fields_out * order
         return cls(
             multiplications=pairs * cells * group_fourier(group).multiplications,
-            features=(fields_in + fields_out) * cells * order,
-            outputs=(fields_in + fields_out) * order,
+            features=(cells * values[0], cells * values[1]),
+            values=values,
             weights=pairs * cells * order,
             dense=pairs * cells * order**2,
         )
 
     def fourier_terms(self, sites: int) -> tuple[float, ...]:
         """What the time of the fast path is fitted to be a sum of multiples of."""
-        each = self.multiplications, self.features, self.outputs
+        each = self.multiplications, *self.features, *self.values
         return 1.0, float(self.weights), *(float(sites * count) for count in each)
 
     def bank_terms(self, sites: int) -> tuple[float, ...]:
-        return 1.0, float(self.dense), float(sites * self.dense), float(sites * self.outputs)
+        return 1.0, float(self.dense), *(float(sites * count) for count in (self.dense, *self.values))
 
 
 @cache
@@ -88,8 +89,8 @@ def least_sites(group: PointGroup, size: int, fields_in: int, fields_out: int, l
     if (chosen := mode()) != "auto":
         return 0 if chosen == "fourier" else NEVER
     fits = measured()["fits"].get(instruction_set())
-    if fits is None or group.name not in fits["groups"]:
-        return NEVER
+    if fits is None or group.name not in fits["groups"] or size == 1:
+        return NEVER  # one cell is a matrix product, which no convolution need be gathered for
     kinds = ("training_bf16", "eval_bf16") if lower else ("training", "eval")
     work = Work.of(group, size, fields_in, fields_out)
     return max(crossing(work, fits["times"][kind], measured()["margin"]) for kind in kinds)
