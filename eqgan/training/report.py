@@ -190,10 +190,10 @@ def show_summary(summary: dict[str, Any], console: Console | None = None) -> Non
         accuracy = "not known" if classes["accuracy"] is None else f"{100 * classes['accuracy']:.1f} %"
         within = "not known" if classes["intra_fid"] is None else f"{classes['intra_fid']:.2f}"
         table.add_row(
-            "classes there", f"intra-class FID {within}; samples of the class asked for: {accuracy}"
+            "classes at the minimum", f"intra-class FID {within}; samples of the class asked for: {accuracy}"
         )
     shares = ", ".join(f"{k} {scores[k]:.3f}" for k in ("precision", "recall", "density", "coverage"))
-    table.add_row("there", shares)
+    table.add_row("at the minimum", shares)
     if summary["class_shares_final"]:
         table.add_row(
             "classes at the end, %", " ".join(f"{100 * s:.1f}" for s in summary["class_shares_final"])
