@@ -114,7 +114,10 @@ EPOCHS = 6
 
 
 def cells(form: Form) -> Iterator[Cell]:
-    for share, seed, gen, disc in itertools.product(form.shares, form.seeds, form.generators, COLOURS):
+    """The first share with all seeds, then the others seed by seed: of use wherever the study is stopped."""
+    first, *others = form.shares
+    pairs = [(seed, first) for seed in form.seeds] + list(itertools.product(form.seeds, others))
+    for (seed, share), gen, disc in itertools.product(pairs, form.generators, COLOURS):
         yield Cell(share, disc, gen, seed)
 
 
@@ -382,7 +385,7 @@ def main() -> None:
     )
     which.add_argument("--check", action="store_true", help="a few steps on the embedded digits")
     parser.add_argument("--report", action="store_true", help="run nothing, report what is finished")
-    parser.add_argument("--backwards", action="store_true", help="seeds from the last: for a second process")
+    parser.add_argument("--backwards", action="store_true", help="from the last run on: for a second process")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "study.json")
     parser.add_argument("--docs", type=Path, default=HERE.parent / "docs")
     options = parser.parse_args()
