@@ -1,5 +1,6 @@
 """What every command's words share: a parser that explains itself, short forms, the settings of any run."""
 
+import argparse
 import difflib
 import inspect
 import json
@@ -155,17 +156,32 @@ def parse_run(parser: Parser, words: Sequence[str]) -> jsonargparse.Namespace:
     Raises:
         FileNotFoundError: if there is no such run to resume.
     """
-    config = parser.parse_args(words)
-    named = config.resume
-    if isinstance(named, str):
-        folder = RunFolder(named, config.log_dir)
-        if not folder.config.is_file():
-            raise FileNotFoundError(
-                f"--resume {named}: no such run in {config.log_dir}. "
-                f"Runs there: {', '.join(folder.siblings()) or 'none'}."
-            )
-        config = parser.parse_args(["--config", str(folder.config), "--name", named, *words])
-    return config
+    named, places = _run_to_resume(words)
+    if named is None:
+        return parser.parse_args(words)
+    log_dir = parser.parse_args(places).log_dir
+    folder = RunFolder(named, log_dir)
+    if not folder.config.is_file():
+        raise FileNotFoundError(
+            f"--resume {named}: no such run in {log_dir}. "
+            f"Runs there: {', '.join(folder.siblings()) or 'none'}."
+        )
+    return parser.parse_args(["--config", str(folder.config), "--name", named, *words])
+
+
+def _run_to_resume(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The name after --resume, if any, and the words that say where its folder is.
+
+    The other words may fit the settings of that run only, such as arguments of the classes it chose.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--resume", nargs="?", const="true", default="false")
+    parser.add_argument("--log_dir", nargs="?")  # a value that is missing is for the parser itself to tell
+    parser.add_argument("--config", nargs="?", action="append", default=[])
+    known, _ = parser.parse_known_args(list(words))
+    named = None if known.resume.lower() in ("true", "false") else known.resume
+    places = [word for path in known.config if path for word in ("--config", path)]
+    return named, places + ([] if known.log_dir is None else ["--log_dir", known.log_dir])
 
 
 def _as_written(self: Any, text: str, width: int, indent: str) -> str:

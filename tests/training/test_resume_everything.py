@@ -39,7 +39,7 @@ def test_it_goes_on_as_if_never_stopped(case, place: Place):
     words = [*words_of(case), *place.words]
     train_gan([*words, "--name", "whole", "--epochs", "2"])
     train_gan([*words, "--name", "stopped", "--epochs", "1"])
-    place.resume("stopped", "--epochs", "2")
+    train_gan([*words, "--resume", "stopped", "--epochs", "2"])  # every choice typed again: also allowed
     require_same_run(place, "stopped", "whole")
 
 
