@@ -105,8 +105,9 @@ def _compile(command: str, header: str, extra: tuple[str, ...], target: Path) ->
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         (work / "group.h").write_text(header)
-        jobs = {"engine": [f"-DWITH_{name.upper()}" for name in isas()]}
-        jobs |= {name: [f"-DKERNEL=kernel_{name}", *flags] for name, flags in isas().items()}
+        known = {name: flags for name, flags in isas().items() if _accepts(command, flags)}
+        jobs = {"engine": [f"-DWITH_{name.upper()}" for name in known]}
+        jobs |= {name: [f"-DKERNEL=kernel_{name}", *flags] for name, flags in known.items()}
         include = [f"-I{SOURCE}", f"-I{work}"]
         commands = [
             [command, *COMMON, *extra, *flags, *include, "-c", _source(name), "-o", str(work / f"{name}.o")]
@@ -116,6 +117,12 @@ def _compile(command: str, header: str, extra: tuple[str, ...], target: Path) ->
             list(pool.map(_execute, commands))
         objects = [str(work / f"{name}.o") for name in jobs]
         _execute([command, "-shared", "-pthread", *extra, *objects, "-o", str(target)])
+
+
+def _accepts(command: str, flags: tuple[str, ...]) -> bool:
+    """Whether this compiler knows the instruction set; an older one may not."""
+    words = [command, *flags, "-E", "-x", "c++", os.devnull]
+    return subprocess.run(words, capture_output=True, timeout=_TIMEOUT).returncode == 0
 
 
 def _source(job: str) -> str:

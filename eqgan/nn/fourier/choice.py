@@ -42,6 +42,11 @@ def instruction_set() -> str:
     return torch.backends.cpu.get_cpu_capability().lower() + (" with bf16" if cpu_multiplies_bf16() else "")
 
 
+def _up(fields: int) -> int:
+    """Products of few columns leave the multipliers waiting for features."""
+    return -(-fields // 4) * 4
+
+
 @dataclass(frozen=True)
 class Work:
     """What both ways do for a layer: a constant, for its filter, and for each output site."""
@@ -56,8 +61,11 @@ class Work:
     def of(cls, group: PointGroup, size: int, fields_in: int, fields_out: int) -> "Work":
         order, pairs, cells = group.order, fields_in * fields_out, size * size
         values = fields_in * order, fields_out * order
+        columns = (
+            fields_in * _up(fields_out) + fields_out * _up(fields_in)
+        ) / 2  # forward, and for gradients
         return cls(
-            multiplications=pairs * cells * group_fourier(group).multiplications,
+            multiplications=int(columns * cells * group_fourier(group).multiplications),
             features=(cells * values[0], cells * values[1]),
             values=values,
             weights=pairs * cells * order,

@@ -71,8 +71,10 @@ class FourierPath:
         least, sides = self.least_sites[lower], (self._side(x.shape[2]), self._side(x.shape[3]))
         if min(sides) < 1:
             return False  # the convolution says what is wrong
-        if x.shape[0] * sides[0] * sides[1] < least or (least and _channels_last(x)):
+        if x.shape[0] * sides[0] * sides[1] < least:
             return False
+        if not self.forced and (_channels_last(x) or min(sides) < self.size):
+            return False  # not measured; and of a window that is mostly padding, a dense one skips most
         return _available(self.group, device)
 
     def _side(self, length: int) -> int:

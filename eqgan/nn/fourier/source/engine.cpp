@@ -3,6 +3,9 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#if defined(WITH_AVX512_BF16)
+#include <cpuid.h>
+#endif
 
 extern "C" {
 extern const Kernel kernel_plain;
@@ -19,16 +22,23 @@ extern const Kernel kernel_avx512_bf16;
 // GOMP_parallel of the OpenMP that is already in the process: a second one would fight it for the cores.
 typedef void (*Team)(void (*)(void *), void *, unsigned, unsigned);
 
-int best_isa() {
 #if defined(WITH_AVX512_BF16)
-  if (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw"))
-    return 3;
+// Asked of the processor itself: not every compiler knows the name of it.
+static bool multiplies_bfloat16() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & (1u << 5));
+}
 #endif
+
+int best_isa() {
 #if defined(WITH_AVX512)
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw"))
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")) {
+#if defined(WITH_AVX512_BF16)
+    if (multiplies_bfloat16()) return 3;
+#endif
     return 2;
+  }
 #endif
 #if defined(WITH_AVX2)
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return 1;
