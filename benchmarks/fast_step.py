@@ -1,12 +1,12 @@
 """Whole training steps with the fast group convolution and with filter banks, alternating within one run.
 
-    python benchmarks/fast_step.py                 # some six minutes on two quiet cores
-    python benchmarks/fast_step.py --rounds 2      # to see that it runs
+    python benchmarks/fast_step.py                               # some ten minutes on two quiet cores
+    python benchmarks/fast_step.py --only "p4 conv" --rounds 2   # one run, to see that it works
 
-Trains what `train_gan.py --disc p4` and `--disc p4m` train. Every eight steps (one has the R1 penalty) the
-way of the group convolutions and the precision change, and each step ends where the next begins: loading,
-logging and Lightning count. Ratios are medians over the rounds, to the filter bank in the same precision.
-Writes results/fast_step.json.
+Trains what `train_gan.py --disc p4 --disc-arch conv` and so on train; without --disc-arch, the default, all
+large layers are strided. Every eight steps (one has the R1 penalty) the way of the group convolutions and
+the precision change, and each step ends where the next begins: loading, logging and Lightning count. Ratios
+are medians over the rounds, to the filter bank in the same precision. Writes results/fast_step.json.
 """
 
 import argparse
@@ -29,17 +29,18 @@ from eqgan.training.report import versions
 
 RESULTS = Path(__file__).resolve().parent / "results" / "fast_step.json"
 STEPS = 8  # the penalty comes every eight
-GOALS = {"p4": 0.85, "p4m": 0.60}
+RUNS = [f"{group} {arch}" for arch in ("default", "conv", "p4cnn") for group in ("p4", "p4m")]
+GOALS = {"p4": 0.85, "p4m": 0.60}  # in float32
 PRECISIONS = {"32-true": Precision, "bf16-mixed": lambda: MixedPrecision("bf16-mixed", "cpu")}
-WAYS = [(precision, conv) for precision in PRECISIONS for conv in ("auto", "bank")]
 
 
 class Alternate(pl.Callback):
     """Changes the way every eight steps, and times them."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[tuple[str, str], list[float]] = {way: [] for way in WAYS}
-        self.precisions = {name: make() for name, make in PRECISIONS.items()}
+    def __init__(self, precisions: list[str]) -> None:
+        self.ways = [(precision, conv) for precision in precisions for conv in ("auto", "bank")]
+        self.seconds: dict[tuple[str, str], list[float]] = {way: [] for way in self.ways}
+        self.precisions = {name: PRECISIONS[name]() for name in precisions}
         self.started = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -59,15 +60,14 @@ class Alternate(pl.Callback):
             layer._fourier = path if conv == "auto" else None
         self.started = time.perf_counter()
 
-    @staticmethod
-    def way(block: int) -> tuple[str, str]:
+    def way(self, block: int) -> tuple[str, str]:
         """The order turns round by round."""
-        number, place = divmod(block, len(WAYS))
-        return WAYS[place if number % 2 == 0 else -1 - place]
+        number, place = divmod(block, len(self.ways))
+        return self.ways[place if number % 2 == 0 else -1 - place]
 
 
-def measure(group: str, rounds: int) -> dict[str, Any]:
-    watch = Alternate()
+def measure(name: str, rounds: int, precisions: list[str]) -> dict[str, Any]:
+    watch, (group, arch) = Alternate(precisions), name.split()
     with tempfile.TemporaryDirectory() as folder:
         words = ["--data", "rotmnist", "--disc", group, "--epochs", "1", "--evaluation.samples", "100"]
         words += [
@@ -78,9 +78,10 @@ def measure(group: str, rounds: int) -> dict[str, Any]:
             "--samples_dir",
             f"{folder}/samples",
         ]
+        words += [] if arch == "default" else ["--disc-arch", arch]
         run, _ = prepare(*parse_gan(words))
         run.progress_bar = False
-        run.trainer["limit_train_batches"] = STEPS * len(WAYS) * (rounds + 1) + 1
+        run.trainer["limit_train_batches"] = STEPS * len(watch.ways) * (rounds + 1) + 1
         made = run._trainer
 
         def trainer(*arguments: Any) -> pl.Trainer:
@@ -89,10 +90,10 @@ def measure(group: str, rounds: int) -> dict[str, Any]:
             return trainer
 
         run._trainer = trainer  # type: ignore[method-assign]
-        run.fit()
+        paths = run.fit()["convolution_paths"]["discriminator"]
     kept = {way: values[1:] for way, values in watch.seconds.items()}
-    told: dict[str, Any] = {"rounds": rounds, "ms": {}, "ratio_to_bank": {}}
-    for precision in PRECISIONS:
+    told: dict[str, Any] = {"rounds": rounds, "paths_in_float32": paths, "ms": {}, "ratio_to_bank": {}}
+    for precision in precisions:
         ours, bank = kept[precision, "auto"], kept[precision, "bank"]
         told["ms"][precision] = {
             "auto": round(1e3 * statistics.median(ours), 1),
@@ -107,15 +108,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--only", nargs="+", choices=GOALS, default=list(GOALS))
+    parser.add_argument("--only", nargs="+", choices=RUNS, default=RUNS)
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     keep_freed_memory()
     kept = json.loads(options.out.read_text()) if options.out.is_file() else {"steps": {}}
-    about = {"program": "benchmarks/fast_step.py", "isa": choice.instruction_set(), "versions": versions()}
-    for group in options.only:
-        kept["steps"][group] = {**measure(group, options.rounds), "goal_in_float32": GOALS[group]}
-        print(group, json.dumps(kept["steps"][group]), flush=True)
+    about = {"program": "benchmarks/fast_step.py", "isa": choice.instruction_set()}
+    for name in options.only:
+        found = measure(name, options.rounds, options.precisions)
+        kept["steps"][name] = {**found, "goal_in_float32": GOALS[name.split()[0]], **versions()}
+        print(name, json.dumps(kept["steps"][name]), flush=True)
         write(options.out, {**about, "steps": kept["steps"]})
 
 

@@ -4,7 +4,7 @@
 
 Every figure comes from a process of its own, on one thread. Peak: how much the resident memory grew in three
 training steps of one layer, batch 64, by each way, under glibc's defaults. Allocator: median time with and
-without `eqgan.memory.keep_freed_memory`. Writes results/memory.json.
+without `eqgan.memory.keep_freed_memory`. Writes results/memory.json after each, and goes on from there.
 """
 
 import argparse
@@ -97,19 +97,19 @@ def main() -> None:
         print(json.dumps(CALLS[options.call[0]](*options.call[1:])))
         return
     result: dict[str, Any] = {"program": "benchmarks/memory.py", "versions": versions()}
-    ways = {"fourier": "fourier", "bank": "bank", "dense": "bank"}
-    result["peak_mebibytes"] = {
-        group: {
-            way: child("peak", group, way, EQGAN_CONV=conv, EQGAN_MALLOC="default")["mebibytes"]
-            for way, conv in ways.items()
-        }
-        for group in GROUPS
-    }
-    result["allocator_ms"] = {
-        call: {kept: child(call, EQGAN_MALLOC=kept)["ms"] for kept in ("default", "keep")}
-        for call in ("lift", "sample")
-    }
-    write(options.out, result)
+    result |= json.loads(options.out.read_text()) if options.out.is_file() else {}
+    peaks, times = result.setdefault("peak_mebibytes", {}), result.setdefault("allocator_ms", {})
+    for group in GROUPS:
+        for way, conv in {"fourier": "fourier", "bank": "bank", "dense": "bank"}.items():
+            if way not in peaks.setdefault(group, {}):
+                found = child("peak", group, way, EQGAN_CONV=conv, EQGAN_MALLOC="default")
+                peaks[group][way] = found["mebibytes"]
+                write(options.out, result)
+    for call in ("lift", "sample"):
+        for kept in ("default", "keep"):
+            if kept not in times.setdefault(call, {}):
+                times[call][kept] = child(call, EQGAN_MALLOC=kept)["ms"]
+                write(options.out, result)
 
 
 if __name__ == "__main__":
