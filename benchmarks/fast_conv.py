@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from speed import alternate, write
+from speed import alternate
 
 from eqgan.groups import P2, P4, P4M, PlaneGroup, regular
 from eqgan.memory import keep_freed_memory
@@ -219,7 +219,15 @@ def main() -> None:
                 known |= measure(case, missing, known["rounds"], options.device, options.peers)
                 ratios = (known[kind]["ratio_of_least"] for kind in missing)
                 print(part, case[0], *case[1:], *ratios, flush=True)
-                write(options.out, result)
+                write_cases(options.out, result)
+
+
+def write_cases(path: Path, result: dict[str, Any]) -> None:
+    """A case a line."""
+    cases = ",\n  ".join(map(json.dumps, result["cases"]))
+    rest = json.dumps({name: value for name, value in result.items() if name != "cases"}, indent=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'{rest[:-2]},\n "cases": [\n  {cases}\n ]\n}}\n')
 
 
 def place_for(cases: list[dict[str, Any]], name: dict[str, Any]) -> dict[str, Any]:

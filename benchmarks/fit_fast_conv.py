@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fast_conv import KINDS, RESULTS
+from fast_conv import KINDS, RESULTS, write_cases
 from scipy.optimize import nnls
 from speed import write
 
@@ -134,7 +134,7 @@ def main() -> None:
         write(choice.MEASURED, committed)
     results["gates"] = gates(of(results, "gates"))
     results["choice"] = {part: check(of(results, part)) for part in ("grid", "held_out", "gates")}
-    write(options.results, results)
+    write_cases(options.results, results)
     worst = max(told["worst_taken"] for told in results["choice"]["held_out"].values())
     missed = [row for row in results["gates"] if row["at_most"] and row["ratio"] > row["at_most"]]
     if missed or worst > WORST:
