@@ -21,6 +21,7 @@ from eqgan.cli.options import (
     parse_run,
 )
 from eqgan.cli.runs import claim, open_data, shared_parts, short_name
+from eqgan.cli.together import processes_to_start, together
 from eqgan.data.augment import Augmentation
 from eqgan.data.module import ImageData
 from eqgan.data.preprocess import Preprocessing
@@ -32,6 +33,7 @@ from eqgan.training.classification_run import ClassificationRun, Judging, requir
 from eqgan.training.finetuning import FineTuning, start_from
 from eqgan.training.folder import RunFolder
 from eqgan.training.preprocessed import PreprocessedClassifier
+from eqgan.training.ranks import rank
 from eqgan.training.rebuild import build
 from eqgan.training.report import write_summary
 from eqgan.training.schedules import Schedule
@@ -86,6 +88,7 @@ SHORT = {
     "--lr": "--optimizer.lr",
     "--patience": "--judging.patience",
     "--train": "--finetune.trainable",
+    "--devices": "--trainer.devices",
 }
 
 HELP = f"""\
@@ -114,6 +117,7 @@ short forms (each stands for a nested setting, given in brackets):
   --size N, --batch-size N, --fraction F [dataset.size, dataset.batch_size, dataset.fraction]
   --validation-fraction F                share of the training images held out  [dataset.validation_fraction]
   --train {{head,last-stage,off-identity,everything}}  what may learn  [finetune.trainable]
+  --devices N                            processes (GPUs) that share each batch  [trainer.devices]
   --patience N                           epochs without a better one that end the run  [judging.patience]
 """
 
@@ -208,13 +212,20 @@ def default_name(config: jsonargparse.Namespace, data: ImageData) -> str:
 
 def classify(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Trains a classifier from command-line words; the summary of the run is returned and printed."""
+    words = sys.argv[2:] if argv is None else argv
     with preparing():
-        parser, config = parse_classify(sys.argv[2:] if argv is None else argv)
+        parser, config = parse_classify(words)
+        count = processes_to_start(config.trainer)
+    if count:
+        return together(classify, words, count)
+    with preparing():
         run, resuming = prepare_classify(parser, config)
     told = ["resumed" if resuming else "new", f"up to {config.epochs} epoch(s)", f"seed {config.seed}"]
-    show_start(run.classification.network, run.data, run.folder, [*told, run.trainer["precision"]])
+    if rank() == 0:
+        show_start(run.classification.network, run.data, run.folder, [*told, run.trainer["precision"]])
     with running(run.folder.name, smaller="--batch-size or --network.width"):
         summary = run.fit(resume=resuming)
         write_summary(summary, run.folder.summary)
-    show_summary(summary)
+    if rank() == 0:
+        show_summary(summary)
     return summary

@@ -9,6 +9,7 @@ import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from eqgan.cli.options import fail
+from eqgan.cli.together import INTERRUPTED, LOST, dismissed, lost
 from eqgan.memory import keep_freed_memory
 
 
@@ -26,6 +27,8 @@ def preparing(stopped: str = "stopped before the first step") -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, RuntimeError) as error:
+        if lost(error):
+            raise SystemExit(LOST) from error
         fail(" ".join(str(error).split()))
     except KeyboardInterrupt:
         fail(stopped, status=130)
@@ -42,9 +45,14 @@ def running(name: str, smaller: str) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, SIGTERMException, SystemExit):
-        sys.stderr.write(f"\nstopped; at most the epoch under way is lost. Go on with --resume {name}\n")
-        raise SystemExit(130) from None
+        if not dismissed():
+            sys.stderr.write(f"\nstopped; at most the epoch under way is lost. Go on with --resume {name}\n")
+        raise SystemExit(LOST if dismissed() else INTERRUPTED) from None
     except (ValueError, OSError, MisconfigurationException) as error:
         fail(" ".join(str(error).split()))
     except torch.OutOfMemoryError:
         fail(f"out of memory on the device; use a smaller {smaller}")
+    except RuntimeError as error:
+        if lost(error):
+            raise SystemExit(LOST) from error
+        raise

@@ -90,6 +90,7 @@ SHORT = {
     **SHORT_FOR_DATA,
     "--disc": "--discriminator.group",
     "--fid-features": "--evaluation.features",
+    "--devices": "--trainer.devices",
 }
 
 HELP = f"""\
@@ -115,6 +116,7 @@ short forms (each stands for a nested setting, given in brackets):
   --data {{auto,rotmnist,mnist,digits,...,PATH}}  images; PATH is a folder or an .npz  [dataset.source]
   --data-root DIR                        where named sets lie; else EQGAN_DATA, else data/  [dataset.root]
   --size N, --batch-size N, --fraction F [dataset.size, dataset.batch_size, dataset.fraction]
+  --devices N                            processes (GPUs) that share each batch  [trainer.devices]
   --symmetrise {{true,false}}              random group element in the latent  (default true)
   --fid-features {{default,inception,MODULE:FACTORY}}  [evaluation.features]
 """

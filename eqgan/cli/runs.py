@@ -7,11 +7,13 @@ import torch
 import yaml
 
 from eqgan.cli.options import Choices, Parser
+from eqgan.cli.together import announce
 from eqgan.data.module import ImageData
 from eqgan.files import atomic_write
 from eqgan.nn.fourier.choice import cpu_multiplies_bf16
 from eqgan.training.base import TrainingRun, flatten
 from eqgan.training.folder import RunFolder
+from eqgan.training.ranks import decided, first_alone, rank
 
 # Settings that do not change what a run computes; a resumed run may differ in them.
 FREE_ON_RESUME = (
@@ -68,6 +70,12 @@ def choose_folder(
     Args:
         folder: under the name that was given, or the one made from the settings; then it may get a number.
     """
+    return decided(lambda: _choose_folder(folder, config, settings))
+
+
+def _choose_folder(
+    folder: RunFolder, config: jsonargparse.Namespace, settings: dict[str, Any]
+) -> tuple[RunFolder, bool]:
     if not config.resume:
         if config.name is None and not config.overwrite:
             folder = folder.first_free()
@@ -102,7 +110,8 @@ def _require_same(stored: dict[str, Any], given: dict[str, Any], name: str) -> N
 def open_data(config: jsonargparse.Namespace) -> ImageData:
     """The images of a run, read; the settings then name the source that was really used."""
     data = ImageData(**config.dataset, seed=config.seed)
-    data.setup()
+    with first_alone():
+        data.setup()
     if config.dataset.source == "auto":
         config.dataset.source = data.train.name  # a resumed run must find it again
     return data
@@ -140,9 +149,11 @@ def claim(run: TrainingRun, config: jsonargparse.Namespace, resuming: bool) -> N
         ValueError: as ``TrainingRun.check``.
         BlockingIOError: if another process writes the run.
     """
-    run.check()
+    with first_alone():
+        run.check()
     run.lock.acquire()
-    if resuming:
+    announce(run.folder.name)
+    if resuming or rank() > 0:
         return
     try:
         run.folder.claim(config.overwrite)

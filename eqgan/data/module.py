@@ -26,7 +26,7 @@ class ImageData(pl.LightningDataModule):
             .npz file.
         root: the data root, where named sets are looked for; else EQGAN_DATA, else `data`.
         size: resize every image to `size` x `size`.
-        batch_size: images per step and process.
+        batch_size: images per step; of several processes each takes an equal share of them.
         fraction: share of the training images used, in (0, 1]; drawn once without replacement from the
             seed, so that a smaller share is part of a larger one.
         validation_fraction: share of the training images held out as `validation`, in [0, 1), the same of
@@ -165,7 +165,7 @@ class ImageData(pl.LightningDataModule):
             device = self.trainer.strategy.root_device
             rank, world_size = self.trainer.global_rank, self.trainer.world_size
         return images.loader(
-            batch_size or self.batch_size,
+            max(1, (batch_size or self.batch_size) // world_size),
             device,
             seed=self.seed,
             shuffle=shuffle,

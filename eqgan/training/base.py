@@ -20,12 +20,15 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from eqgan.data.module import ImageData
 from eqgan.files import atomic_write
+from eqgan.training.batch_norm import share_batch_norm
 from eqgan.training.callbacks import AtomicCheckpointIO, ProgressBar, Recorder, RunCheckpoint
 from eqgan.training.callbacks.checkpoint import read_checkpoint
 from eqgan.training.callbacks.divergence import DivergedError, DivergenceGuard
 from eqgan.training.callbacks.record import EpochClock
 from eqgan.training.folder import RunFolder
-from eqgan.training.lock import RunLock
+from eqgan.training.lock import NoLock, RunLock
+from eqgan.training.ranks import rank, world_size
+from eqgan.training.together import environments, trainer_options
 
 log = logging.getLogger("eqgan")
 
@@ -63,7 +66,7 @@ class TrainingRun(ABC):
     rollbacks: int = 3
     deterministic: bool = False
     progress_bar: bool = True
-    lock: RunLock = field(init=False, repr=False)
+    lock: RunLock | NoLock = field(init=False, repr=False)
 
     roles: ClassVar[tuple[str, ...]]
     metric: ClassVar[str]
@@ -72,12 +75,17 @@ class TrainingRun(ABC):
     shown_epochs: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        self.lock = RunLock(self.folder.lock)
+        self.lock = RunLock(self.folder.lock) if rank() == 0 else NoLock()
 
     @property
     @abstractmethod
     def module(self) -> pl.LightningModule:
         """What is trained; keeps what a step gave in ``records``."""
+
+    @property
+    def micro_batches(self) -> int:
+        """In how many parts, one after the other, a process goes through its share of a batch."""
+        return 1
 
     @abstractmethod
     def judge(self) -> Any:
@@ -108,6 +116,7 @@ class TrainingRun(ABC):
             DivergedError: if it does so more often than ``rollbacks``.
             BlockingIOError: if another process writes this run.
         """
+        share_batch_norm(self.module)
         with self.lock, _deterministic(self.deterministic):
             start = copy.deepcopy(self.module.state_dict())
             guard = DivergenceGuard()
@@ -168,11 +177,25 @@ class TrainingRun(ABC):
         if taken := sorted({*own} & {*self.trainer}):
             raise ValueError(f"trainer: {', '.join(taken)} cannot be set, a run sets it itself")
         try:
-            trainer = pl.Trainer(logger=False, enable_checkpointing=False, **{"devices": 1, **self.trainer})
+            options = trainer_options(self.trainer)
+            trainer = pl.Trainer(logger=False, enable_checkpointing=False, plugins=environments(), **options)
         except (TypeError, MisconfigurationException) as error:
             raise ValueError(f"trainer: {str(error).replace('Trainer.__init__() ', '')}") from error
-        if trainer.world_size > 1:
-            raise ValueError(f"trainer: expected one device, got {trainer.world_size}; leave out devices")
+        if trainer.world_size != world_size():
+            raise ValueError(
+                f"trainer: expected {world_size()} device(s), one a process, got {trainer.world_size}. On "
+                "the command line --devices N starts N processes; elsewhere torchrun does"
+            )
+        self._require_equal_shares()
+
+    def _require_equal_shares(self) -> None:
+        """Each process, and each micro-batch, has as many images of a batch as any other."""
+        size, parts = self.data.batch_size, world_size() * self.micro_batches
+        if size % parts:
+            raise ValueError(
+                f"--batch-size {size}: expected a multiple of {parts}, for equal shares of {world_size()} "
+                f"process(es) with {self.micro_batches} micro-batch(es) each. Use {-(-size // parts) * parts}"
+            )
 
     def _own_checkpoint(self, path: Path) -> dict[str, Any]:
         """The checkpoint, whose weights might fit other networks too: p2 and pm have the same shapes."""
@@ -191,6 +214,8 @@ class TrainingRun(ABC):
 
     def _keep_epochs(self) -> None:
         """The number of epochs of a resumed run may be new; a bare --resume needs it later."""
+        if rank() > 0:
+            return
         kept = {**yaml.safe_load(self.folder.config.read_text()), "epochs": self.epochs}
         with atomic_write(self.folder.config) as temporary:
             temporary.write_text(yaml.safe_dump(kept, sort_keys=False))
@@ -198,7 +223,7 @@ class TrainingRun(ABC):
     def _trainer(
         self, judge: Any, recorder: Recorder, guard: DivergenceGuard, purge: int | None
     ) -> pl.Trainer:
-        options = {"accelerator": "auto", "devices": 1, "log_every_n_steps": 25, **self.trainer}
+        options = {"accelerator": "auto", "log_every_n_steps": 25, **trainer_options(self.trainer)}
         logger = TensorBoardLogger(
             self.folder.logs_root,
             name="",
@@ -221,7 +246,7 @@ class TrainingRun(ABC):
             max_epochs=self.epochs,
             logger=logger,
             callbacks=callbacks,
-            plugins=[AtomicCheckpointIO()],
+            plugins=[AtomicCheckpointIO(), *environments()],
             enable_checkpointing=True,
             enable_progress_bar=self.progress_bar,
             enable_model_summary=False,

@@ -13,6 +13,7 @@ from eqgan.metrics.features import evaluating
 from eqgan.networks import Classifier
 from eqgan.training.ema import ema_generator
 from eqgan.training.finetuning import FineTuning
+from eqgan.training.ranks import gathered, mean, own_randomness, sum_gradients, world_size
 from eqgan.training.schedules import ConstantSchedule, Schedule
 from eqgan.training.statistics import recompute_statistics
 
@@ -92,13 +93,17 @@ class Classification(pl.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch
-        logits = self.network(self.prepared(images)).float()
+        with own_randomness(self.device, turn=self.trainer.global_step):
+            logits = self.network(self.prepared(images)).float()
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        accuracy = (logits.argmax(1) == labels).float().mean()
+        accuracy = mean((logits.argmax(1) == labels).float().mean())
         rate = torch.tensor(self.trainer.optimizers[0].param_groups[0]["lr"])
-        self._loss = loss.detach()
+        self._loss = mean(loss.detach())
         self.records.update(loss=self._loss, accuracy=accuracy, learning_rate=rate)
-        return loss
+        return loss / world_size()
+
+    def on_after_backward(self) -> None:
+        sum_gradients(self.network.parameters())
 
     def optimizer_step(self, *args: Any, **options: Any) -> None:
         super().optimizer_step(*args, **options)
@@ -119,13 +124,18 @@ class Classification(pl.LightningModule):
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices), torch.no_grad():
             torch.manual_seed(seed)
-            recompute_statistics(self.judged, (self.prepared(batch) for batch in batches))
+            with own_randomness(self.device):
+                recompute_statistics(self.judged, (self.prepared(batch) for batch in batches))
 
     def predict_logits(self, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Logits of the judged network in float32, and labels, of every image, on the CPU."""
+        """Logits of the judged network in float32, and labels, of every image, on the CPU.
+
+        Of several processes each goes through batches of its own share, and all get all, in order; where the
+        shares are filled up to be equal, the first images come once more at the end.
+        """
         logits, labels = [], []
         with evaluating(self.judged):
             for images, classes in batches:
                 logits.append(self.judged(images).float().cpu())
                 labels.append(classes.cpu())
-        return torch.cat(logits), torch.cat(labels)
+        return gathered(torch.cat(logits)), gathered(torch.cat(labels))

@@ -14,6 +14,7 @@ from eqgan.training.callbacks.record import Recorder
 from eqgan.training.callbacks.validation import Validation
 from eqgan.training.classification import Classification
 from eqgan.training.folder import RunFolder
+from eqgan.training.ranks import rank
 from eqgan.training.report import add_pace, add_places, new_table, pace, versions
 
 
@@ -33,7 +34,8 @@ def summarise(
     pictures = {}
     for name, scores in tests.items():
         pictures[name] = folder.samples / f"confusion_{name}.png"
-        save_confusion(scores.confusion, data.class_names, f"{name}, test", pictures[name])
+        if rank() == 0:
+            save_confusion(scores.confusion, data.class_names, f"{name}, test", pictures[name])
     scored = judge.best_epoch >= 0
     return {
         "run": folder.name,

@@ -14,6 +14,7 @@ from eqgan.training.augment import AdaptiveAugmentation
 from eqgan.training.ema import ema_generator
 from eqgan.training.losses import GANLoss, RelativisticAverageLoss
 from eqgan.training.penalties import Penalty, R1Penalty
+from eqgan.training.ranks import gathered, mean, own_randomness, own_share, sum_gradients, world_size
 
 
 class GAN(pl.LightningModule):
@@ -98,27 +99,35 @@ class GAN(pl.LightningModule):
         real, labels = batch if self.num_classes else (batch[0], None)
         if batch_idx % self.trainer.log_every_n_steps == 0:
             self.norms_due = {"generator", "discriminator"}
+        latents = own_share(self.generator.draw_latents(len(real) * world_size()))
+        with own_randomness(self.device):
+            self.play(real, latents, labels)
+
+    def play(self, real: Tensor, latents: Tensor, labels: Tensor | None) -> None:
+        """One batch of the game; of several processes each has a share, and the losses see all scores."""
         generator_optimizer, discriminator_optimizer = self.optimizers()
-        fake = self.draw(self.generator.draw_latents(len(real)), labels)
+        fake = self.draw(latents, labels)
 
         seen = self.augmented(real), self.augmented(fake.detach())
         scores, class_loss = self.judged(torch.cat(seen), None if labels is None else labels.repeat(2))
-        real_score, fake_score = scores.split([len(real), len(fake)])
+        real_score, fake_score = (gathered(part) for part in scores.split([len(real), len(fake)]))
         loss = self.loss.discriminator(real_score, fake_score)
+        share = 1 / world_size()  # of what is a mean over images, and not over all scores
         penalty = self.penalty_now(*seen, labels)
-        self.step(discriminator_optimizer, self.discriminator, loss + class_loss + penalty, counts=False)
-        self.record(d_loss=loss, d_class_loss=class_loss)
+        whole = loss + share * class_loss + share * penalty
+        self.step(discriminator_optimizer, self.discriminator, whole, counts=False)
+        self.record(d_loss=loss, d_class_loss=mean(class_loss))
         self.record(score_real=real_score.mean(), score_fake=fake_score.mean())
         self.observe(real_score.detach(), fake_score.detach())
 
         if self.steps_taken() % self.discriminator_steps == 0:  # counted across epochs
             self.discriminator.requires_grad_(False)  # its weights need no gradient here
             scores, class_loss = self.judged(self.augmented(fake), labels)
-            loss = self.loss.generator(scores, self.reals_for_generator(seen[0], labels))
-            self.step(generator_optimizer, self.generator, loss + class_loss, counts=True)
+            loss = self.loss.generator(gathered(scores), self.reals_for_generator(seen[0], labels))
+            self.step(generator_optimizer, self.generator, loss + share * class_loss, counts=True)
             self.discriminator.requires_grad_(True)
             self.ema.update_parameters(self.generator)
-            self.record(g_loss=loss, g_class_loss=class_loss)
+            self.record(g_loss=loss, g_class_loss=mean(class_loss))
 
     @property
     def num_classes(self) -> int:
@@ -147,7 +156,7 @@ class GAN(pl.LightningModule):
     def reals_for_generator(self, real: Tensor, labels: Tensor | None) -> Tensor | None:
         """Scores of reals where the generator's loss needs them: no gradient goes through them, so they take
         a pass of their own instead of half of the backward one."""
-        return self.judged(real, labels)[0] if self.loss.generator_sees_reals else None
+        return gathered(self.judged(real, labels)[0]) if self.loss.generator_sees_reals else None
 
     def observe(self, real_score: Tensor, fake_score: Tensor) -> None:
         """Tells an adaptive augmentation how the real images were scored; of a relativistic loss, above the
@@ -172,7 +181,7 @@ class GAN(pl.LightningModule):
         if not self.penalty.due(step):
             return 0.0
         value = self.penalty(lambda images: self.judged(images, labels)[0], real, fake)
-        self.record(penalty=value / self.penalty.every)
+        self.record(penalty=mean(value) / self.penalty.every)
         return value
 
     def step(self, optimizer: Any, network: torch.nn.Module, loss: Tensor, counts: bool) -> None:
@@ -181,6 +190,7 @@ class GAN(pl.LightningModule):
         raw = optimizer.optimizer
         raw.zero_grad()
         self.manual_backward(loss)
+        sum_gradients(network.parameters())
         role = "generator" if network is self.generator else "discriminator"
         if role in self.norms_due:  # the next step of either, which need not be in the same batch
             self.norms_due.discard(role)
@@ -205,14 +215,16 @@ class GAN(pl.LightningModule):
     ) -> Iterator[tuple[Tensor, Tensor | None]]:
         """``sample`` in pieces with their labels, so that many images need no more memory than a thousand."""
         generator = self.ema.module.eval()
+        for some, given in self.pieces(latents, labels):
+            yield generator(some) if given is None else generator(some, given), given
+
+    @staticmethod
+    def pieces(latents: Tensor, labels: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Latents and labels, as many at a time as are drawn at once."""
         size = 1000 if latents.is_cuda else 125  # a CPU is faster when the activations stay in its cache
         for start in range(0, len(latents), size):
             some = slice(start, start + size)
-            if labels is None:
-                yield generator(latents[some]), None
-            else:
-                given = labels[some].to(latents.device)
-                yield generator(latents[some], given), given
+            yield latents[some], None if labels is None else labels[some].to(latents.device)
 
 
 def _forget_steps(gan: GAN, _: Any) -> None:

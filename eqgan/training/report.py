@@ -20,6 +20,7 @@ from eqgan.training.callbacks.evaluation import Evaluation
 from eqgan.training.callbacks.record import Recorder, peak_memory_mebibytes
 from eqgan.training.folder import RunFolder
 from eqgan.training.module import GAN
+from eqgan.training.ranks import rank
 
 
 def summarise(
@@ -128,6 +129,9 @@ def pace(recorder: Recorder) -> dict[str, float | None]:
 
 
 def write_summary(summary: dict[str, Any], path: Path) -> None:
+    """Keeps it as JSON; of several processes the first one does."""
+    if rank() > 0:
+        return
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(summary, indent=2) + "\n")
 

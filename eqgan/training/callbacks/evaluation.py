@@ -1,7 +1,9 @@
 """Fréchet distance and its minimum, precision, recall, density and coverage, every few epochs."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice, zip_longest
 from typing import Any
 
 import pytorch_lightning as pl
@@ -20,16 +22,21 @@ from eqgan.metrics import (
 from eqgan.training.callbacks.divergence import DivergedError
 from eqgan.training.classes import Classes
 from eqgan.training.module import GAN
+from eqgan.training.ranks import decided, everyones, rank, world_size
 
 
 @dataclass(frozen=True)
 class Drawn:
     """Features of fresh samples, (samples, features); of a conditional GAN also the classes they were asked
-    for and, if something can tell, the classes they look like."""
+    for and, if something can tell, the classes they look like; whether all images were finite."""
 
     features: Tensor
     labels: Tensor | None = None
     guesses: Tensor | None = None
+    finite: bool = True
+
+
+_TENSORS = ("features", "labels", "guesses")
 
 
 class Evaluation(pl.Callback):
@@ -74,7 +81,8 @@ class Evaluation(pl.Callback):
         if (epoch + 1) % self.every and epoch + 1 != trainer.max_epochs:
             return
         drawn = self.drawn(pl_module, stream=epoch + 1)
-        self.latest, self.accuracy = score_features(drawn.features, self.reference), _accuracy(drawn)
+        self.latest = decided(lambda: score_features(drawn.features, self.reference))
+        self.accuracy = _accuracy(drawn)
         self.improved = self.latest.fid < self.fid_min
         if self.improved:
             self.fid_min, self.fid_min_epoch = self.latest.fid, epoch
@@ -92,28 +100,38 @@ class Evaluation(pl.Callback):
     def drawn(self, gan: GAN, stream: int, moved: bool = True) -> Drawn:
         """``samples`` fresh images as features; latents and labels are drawn a thousand at a time.
 
+        Several processes make them in turn, from one stream of latents, and all get all.
+
         Args:
             stream: tells apart the draws of one seed.
             moved: whether the random group element of an ``OrbitGenerator`` acts, or the identity instead.
         """
         self.extractor.module.to(gan.device)
+        pieces = (piece for draws in self._draws(gan, stream, moved) for piece in gan.pieces(*draws))
+        mine = islice(pieces, rank(), None, world_size())
+        of_all = everyones([self._part(gan.sample(*piece).float(), piece[1]) for piece in mine])
+        parts = [part for turn in zip_longest(*of_all) for part in turn if part is not None]
+        if not all(part.finite for part in parts):  # here, so that every process says so
+            raise DivergedError("the generator draws images that are not finite")
+        return Drawn(*(_joined([getattr(part, name) for part in parts]) for name in _TENSORS))
+
+    def _draws(self, gan: GAN, stream: int, moved: bool) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Latents and labels, a thousand at a time."""
         draws = torch.Generator().manual_seed(1_000_003 * (self.seed + 1) + stream)
-        parts: list[Drawn] = []
         for start in range(0, self.samples, 1000):
             count = min(1000, self.samples - start)
             latents = gan.generator.draw_latents(count, draws)
             labels = None if self.classes is None else self.classes.draw(count, draws)
             if not moved:
                 latents = torch.cat([latents[:, :-1], torch.full_like(latents[:, -1:], -math.inf)], 1)
-            parts += [self._part(*piece) for piece in gan.sampled(latents, labels)]
-        return Drawn(*(_joined([getattr(part, name) for part in parts]) for name in vars(parts[0])))
+            yield latents, labels
 
     def _part(self, images: Tensor, labels: Tensor | None) -> Drawn:
-        images = _finite(images.float().clone())
-        features = self.extractor.extract(images)
+        finite = bool(torch.isfinite(images).all())
+        features = self.extractor.extract(images if finite else torch.zeros_like(images))
         guess = None if labels is None or self.classes is None else self.classes.guess
         guesses = None if guess is None else guess(images, features.to(images.device)).cpu()
-        return Drawn(features.cpu(), None if labels is None else labels.cpu(), guesses)
+        return Drawn(features.cpu(), None if labels is None else labels.cpu(), guesses, finite)
 
     def values(self) -> dict[str, float]:
         """The scores of this epoch, if it was scored, for the records."""
@@ -137,9 +155,3 @@ def _joined(parts: list[Tensor | None]) -> Tensor | None:
 
 def _accuracy(drawn: Drawn) -> float | None:
     return None if drawn.guesses is None else class_accuracy(drawn.guesses, drawn.labels)
-
-
-def _finite(images: Tensor) -> Tensor:
-    if not torch.isfinite(images).all():
-        raise DivergedError("the generator draws images that are not finite")
-    return images

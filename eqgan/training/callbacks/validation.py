@@ -84,7 +84,8 @@ class Validation(pl.Callback):
 
     def logits(self, module: Classification, images: ImageSet) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits and labels of every image, in order."""
-        return module.predict_logits(self.data.loader(images, batch_size=self.batch_size))
+        logits, labels = module.predict_logits(self.data.loader(images, batch_size=self.batch_size))
+        return logits[: len(images)], labels[: len(images)]
 
     def values(self) -> dict[str, float]:
         if self.latest is None:
