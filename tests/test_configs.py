@@ -14,7 +14,7 @@ from eqgan.cli.classify import classify, parse_classify
 
 FOLDER = Path(eqgan.__file__).parents[1] / "configs"
 CLASSIFIERS = sorted((FOLDER / "classify").glob("*.y*ml"))
-CONFIGS = [path for path in sorted(FOLDER.rglob("*.y*ml")) if path not in CLASSIFIERS]
+CONFIGS = sorted(FOLDER.glob("*.y*ml"))
 COLOURED = {"cifar10": (32, 3, 10), "bccd": (64, 3, 3), "mirabest": (150, 1, 2)}
 
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "audit": ("eqgan.cli.audit:audit_network", "how equivariant a network is, ours or your own"),
     "convert": ("eqgan.cli.convert:convert", "write images into a store that is larger than memory"),
     "compare": ("eqgan.cli.compare:compare", "curves, sample grids and settings of several runs on one page"),
+    "sweep": ("eqgan.cli.sweep:sweep", "a grid of settings and seeds, by many workers; results in one table"),
 }
 
 
