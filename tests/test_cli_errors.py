@@ -157,7 +157,7 @@ def test_unknown_choices_name_the_nearest(words, nearest, complaint):
         ("--data digits --precision 7-mixed", 1, "Precision '7-mixed' is invalid"),
         ("--data digits --trainer.speed 9", 1, "unexpected keyword argument 'speed'"),
         ("--data digits --trainer.accelerator abacus", 1, "invalid accelerator name"),
-        ("--data digits --trainer.devices 2 --trainer.accelerator cpu", 1, "expected one device, got 2"),
+        ("--data digits --trainer.devices 0", 1, "--devices: expected a number from 1"),
         ("--discriminator no.such.Class", 2, "No module named 'no'"),
         ("--discriminator eqgan.networks.ConvGenerator", 2, "not correspond to a subclass of Discriminator"),
         ("--config nowhere.yaml", 2, "File does not exist"),

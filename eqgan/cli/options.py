@@ -144,6 +144,13 @@ def add_run_settings(parser: Parser, seed: str, epochs: str) -> None:
     parser.add_argument(
         "--deterministic", type=bool, nargs="?", const=True, default=False, help="the same bits on a GPU too"
     )
+    parser.add_argument(
+        "--compile",
+        type=str | None,
+        nargs="?",
+        const="inductor",
+        help="compile the networks with this backend of torch.compile (inductor, if none is named)",
+    )
     parser.add_argument("--trainer", type=dict[str, Any], default={}, help="arguments of Lightning's Trainer")
 
 

@@ -91,6 +91,7 @@ SHORT = {
     "--disc": "--discriminator.group",
     "--fid-features": "--evaluation.features",
     "--devices": "--trainer.devices",
+    "--accumulate": "--gan.accumulate",
 }
 
 HELP = f"""\
@@ -117,6 +118,7 @@ short forms (each stands for a nested setting, given in brackets):
   --data-root DIR                        where named sets lie; else EQGAN_DATA, else data/  [dataset.root]
   --size N, --batch-size N, --fraction F [dataset.size, dataset.batch_size, dataset.fraction]
   --devices N                            processes (GPUs) that share each batch  [trainer.devices]
+  --accumulate N                         micro-batches of a batch, to save memory  [gan.accumulate]
   --symmetrise {{true,false}}              random group element in the latent  (default true)
   --fid-features {{default,inception,MODULE:FACTORY}}  [evaluation.features]
 """

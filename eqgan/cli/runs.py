@@ -28,6 +28,7 @@ FREE_ON_RESUME = (
     "trainer",
     "rollbacks",
     "deterministic",
+    "compile",
 )
 
 
@@ -138,6 +139,7 @@ def shared_parts(
         "trainer": {**config.trainer, "precision": config.precision},
         "rollbacks": config.rollbacks,
         "deterministic": config.deterministic,
+        "compile": config.compile,
     }
     return shared, resuming
 

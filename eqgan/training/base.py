@@ -25,6 +25,7 @@ from eqgan.training.callbacks import AtomicCheckpointIO, ProgressBar, Recorder, 
 from eqgan.training.callbacks.checkpoint import read_checkpoint
 from eqgan.training.callbacks.divergence import DivergedError, DivergenceGuard
 from eqgan.training.callbacks.record import EpochClock
+from eqgan.training.compiling import eager, require_compiler
 from eqgan.training.folder import RunFolder
 from eqgan.training.lock import NoLock, RunLock
 from eqgan.training.ranks import rank, world_size
@@ -48,6 +49,7 @@ class TrainingRun(ABC):
         rollbacks: how often the run may go back to a good state after it diverged.
         deterministic: use only algorithms that give the same bits every time, also where they are slower.
         progress_bar: whether one is shown.
+        compile: the backend of ``torch.compile`` for the networks; None leaves them as they are.
 
     Class attributes:
         roles: the settings that say whose weights a checkpoint holds; they must be those of this run.
@@ -66,6 +68,7 @@ class TrainingRun(ABC):
     rollbacks: int = 3
     deterministic: bool = False
     progress_bar: bool = True
+    compile: str | None = None
     lock: RunLock | NoLock = field(init=False, repr=False)
 
     roles: ClassVar[tuple[str, ...]]
@@ -117,6 +120,8 @@ class TrainingRun(ABC):
             BlockingIOError: if another process writes this run.
         """
         share_batch_norm(self.module)
+        if self.compile is not None:
+            self.module.compile_networks(self.compile)
         with self.lock, _deterministic(self.deterministic):
             start = copy.deepcopy(self.module.state_dict())
             guard = DivergenceGuard()
@@ -140,9 +145,10 @@ class TrainingRun(ABC):
         trainer = self._trainer(judge, recorder, guard, -1 if step is None and guard.rollbacks else step)
         with _quiet():
             trainer.fit(self.module, datamodule=self.data, ckpt_path=checkpoint, weights_only=True)
-        summary = self.finish(judge, recorder, trainer)
-        with trainer.precision_plugin.forward_context():
-            return {**summary, "convolution_paths": self.convolution_paths()}
+        with eager(self.module):
+            summary = self.finish(judge, recorder, trainer)
+            with trainer.precision_plugin.forward_context():
+                return {**summary, "convolution_paths": self.convolution_paths()}
 
     def _rolled_back(self, error: DivergedError, guard: DivergenceGuard) -> DivergenceGuard:
         """What guards the next attempt; the last straw is raised again with an explanation."""
@@ -186,6 +192,8 @@ class TrainingRun(ABC):
                 f"trainer: expected {world_size()} device(s), one a process, got {trainer.world_size}. On "
                 "the command line --devices N starts N processes; elsewhere torchrun does"
             )
+        if self.compile is not None:
+            require_compiler(self.compile, trainer.strategy.root_device)
         self._require_equal_shares()
 
     def _require_equal_shares(self) -> None:

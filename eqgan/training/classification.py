@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from eqgan.metrics.features import evaluating
 from eqgan.networks import Classifier
+from eqgan.training.compiling import compile_network, eager
 from eqgan.training.ema import ema_generator
 from eqgan.training.finetuning import FineTuning
 from eqgan.training.ranks import gathered, mean, own_randomness, sum_gradients, world_size
@@ -79,6 +80,10 @@ class Classification(pl.LightningModule):
         """Cross entropy of the latest batch."""
         return self._loss.item()
 
+    def compile_networks(self, backend: str) -> None:
+        """Compiles the network for its training steps."""
+        compile_network(self.network, backend)
+
     @property
     def judged(self) -> nn.Module:
         """The network that is evaluated and kept: the averaged one if there is one."""
@@ -124,7 +129,7 @@ class Classification(pl.LightningModule):
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices), torch.no_grad():
             torch.manual_seed(seed)
-            with own_randomness(self.device):
+            with own_randomness(self.device), eager(self.network):
                 recompute_statistics(self.judged, (self.prepared(batch) for batch in batches))
 
     def predict_logits(self, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -134,7 +139,7 @@ class Classification(pl.LightningModule):
         shares are filled up to be equal, the first images come once more at the end.
         """
         logits, labels = [], []
-        with evaluating(self.judged):
+        with evaluating(self.judged), eager(self.network):
             for images, classes in batches:
                 logits.append(self.judged(images).float().cpu())
                 labels.append(classes.cpu())

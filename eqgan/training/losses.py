@@ -15,9 +15,11 @@ class GANLoss(ABC):
 
     Attributes:
         generator_sees_reals: whether the generator's loss needs the scores of real images as well.
+        couples_scores: whether it is more than a mean over images, or pairs of a real and a generated one.
     """
 
     generator_sees_reals = False
+    couples_scores = True
 
     @abstractmethod
     def discriminator(self, real: Scores, fake: Scores) -> Scalar:
@@ -41,6 +43,8 @@ class NonSaturatingLoss(GANLoss):
         1.3863
     """
 
+    couples_scores = False
+
     def discriminator(self, real: Scores, fake: Scores) -> Scalar:
         return F.softplus(-real).mean() + F.softplus(fake).mean()
 
@@ -54,6 +58,8 @@ class HingeLoss(GANLoss):
     References:
         Lim & Ye, arXiv:1705.02894; Miyato et al., arXiv:1802.05957, equations 16 and 17.
     """
+
+    couples_scores = False
 
     def discriminator(self, real: Scores, fake: Scores) -> Scalar:
         return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
@@ -90,6 +96,8 @@ class RelativisticPairingLoss(GANLoss):
         Huang et al., arXiv:2501.05441, equation 2.
     """
 
+    couples_scores = False
+
     generator_sees_reals = True
 
     def discriminator(self, real: Scores, fake: Scores) -> Scalar:
@@ -121,6 +129,8 @@ class LeastSquaresLoss(GANLoss):
         Mao et al., arXiv:1611.04076, equation 9 (a = 0, b = c = 1).
     """
 
+    couples_scores = False
+
     def discriminator(self, real: Scores, fake: Scores) -> Scalar:
         return 0.5 * ((real - 1).square().mean() + fake.square().mean())
 
@@ -134,6 +144,8 @@ class WassersteinLoss(GANLoss):
     References:
         Arjovsky et al., arXiv:1701.07875, equations 2 and 3.
     """
+
+    couples_scores = False
 
     def discriminator(self, real: Scores, fake: Scores) -> Scalar:
         return fake.mean() - real.mean()
@@ -157,6 +169,8 @@ class LipschitzAlphaLoss(GANLoss):
     References:
         Birrell et al., arXiv:2202.01129, section 5, after Birrell et al., arXiv:2011.05953.
     """
+
+    couples_scores = False
 
     def __init__(self, alpha: float = 2.0) -> None:
         if alpha <= 1:

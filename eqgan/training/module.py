@@ -10,7 +10,9 @@ from torch.nn import functional as F
 
 from eqgan.data.augment import Augmentation
 from eqgan.networks import Discriminator, Generator
+from eqgan.training.accumulation import play_in_parts
 from eqgan.training.augment import AdaptiveAugmentation
+from eqgan.training.compiling import compile_network, eager
 from eqgan.training.ema import ema_generator
 from eqgan.training.losses import GANLoss, RelativisticAverageLoss
 from eqgan.training.penalties import Penalty, R1Penalty
@@ -36,6 +38,8 @@ class GAN(pl.LightningModule):
         ema_decay: of the averaged generator, per generator step.
         auxiliary_weight: of the class loss of a discriminator with an auxiliary classifier, in both losses
             (arXiv:1610.09585: 1, over real and generated images).
+        accumulate: micro-batches, one after the other, that a batch is split into to save memory; batch norms
+            see one at a time.
 
     Raises:
         ValueError: if the two networks are made for images of different shapes or different classes, or a
@@ -55,6 +59,7 @@ class GAN(pl.LightningModule):
         discriminator_steps: int = 1,
         ema_decay: float = 0.999,
         auxiliary_weight: float = 1.0,
+        accumulate: int = 1,
     ) -> None:
         super().__init__()
         if generator.image_shape != discriminator.image_shape:
@@ -72,6 +77,8 @@ class GAN(pl.LightningModule):
                 f"expected at least 1 discriminator step, got {discriminator_steps}, and an auxiliary weight "
                 f"of at least 0, got {auxiliary_weight}"
             )
+        if accumulate < 1:
+            raise ValueError(f"--accumulate: expected at least 1, got {accumulate}")
         if min(lr_generator, lr_discriminator) < 0 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(
                 "expected learning rates of at least 0 and betas in [0, 1), got "
@@ -84,7 +91,7 @@ class GAN(pl.LightningModule):
         self.penalty = penalty or R1Penalty()
         self.augmentation, self.auxiliary_weight = augmentation, auxiliary_weight
         self.lr_generator, self.lr_discriminator, self.betas = lr_generator, lr_discriminator, betas
-        self.discriminator_steps = discriminator_steps
+        self.discriminator_steps, self.accumulate = discriminator_steps, accumulate
         self.register_buffer("discriminator_step", torch.zeros((), dtype=torch.long))
         self._steps: int | None = None  # the same number, known without waiting for the device
         self.register_load_state_dict_post_hook(_forget_steps)
@@ -101,7 +108,10 @@ class GAN(pl.LightningModule):
             self.norms_due = {"generator", "discriminator"}
         latents = own_share(self.generator.draw_latents(len(real) * world_size()))
         with own_randomness(self.device):
-            self.play(real, latents, labels)
+            if self.accumulate == 1:
+                self.play(real, latents, labels)
+            else:
+                play_in_parts(self, real, latents, labels)
 
     def play(self, real: Tensor, latents: Tensor, labels: Tensor | None) -> None:
         """One batch of the game; of several processes each has a share, and the losses see all scores."""
@@ -120,7 +130,7 @@ class GAN(pl.LightningModule):
         self.record(score_real=real_score.mean(), score_fake=fake_score.mean())
         self.observe(real_score.detach(), fake_score.detach())
 
-        if self.steps_taken() % self.discriminator_steps == 0:  # counted across epochs
+        if self.generator_due():
             self.discriminator.requires_grad_(False)  # its weights need no gradient here
             scores, class_loss = self.judged(self.augmented(fake), labels)
             loss = self.loss.generator(gathered(scores), self.reals_for_generator(seen[0], labels))
@@ -128,6 +138,11 @@ class GAN(pl.LightningModule):
             self.discriminator.requires_grad_(True)
             self.ema.update_parameters(self.generator)
             self.record(g_loss=loss, g_class_loss=mean(class_loss))
+
+    def compile_networks(self, backend: str) -> None:
+        """Compiles the two networks that are trained; the averaged one stays as it is."""
+        for network in (self.generator, self.discriminator):
+            compile_network(network, backend)
 
     @property
     def num_classes(self) -> int:
@@ -173,23 +188,38 @@ class GAN(pl.LightningModule):
             self._steps = int(self.discriminator_step)
         return self._steps
 
-    def penalty_now(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor | float:
-        """The penalty if this discriminator step is due for one, else 0."""
+    def generator_due(self) -> bool:
+        """Whether the generator steps too; counted across epochs."""
+        return self.steps_taken() % self.discriminator_steps == 0
+
+    def penalty_due(self) -> bool:
+        """Whether this discriminator step has a penalty; counts the step."""
         step = self.steps_taken()
         self._steps = step + 1
         self.discriminator_step += 1
-        if not self.penalty.due(step):
-            return 0.0
-        value = self.penalty(lambda images: self.judged(images, labels)[0], real, fake)
+        return self.penalty.due(step)
+
+    def penalty_now(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor | float:
+        """The penalty if this discriminator step is due for one, else 0."""
+        return self.penalty_of(real, fake, labels) if self.penalty_due() else 0.0
+
+    def penalty_of(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor:
+        """The penalty at these images."""
+        with eager(self.discriminator):
+            value = self.penalty(lambda images: self.judged(images, labels)[0], real, fake)
         self.record(penalty=mean(value) / self.penalty.every)
         return value
 
     def step(self, optimizer: Any, network: torch.nn.Module, loss: Tensor, counts: bool) -> None:
-        """Backward and one optimiser step. Lightning counts steps of its own wrapper as ``global_step``; the
-        discriminator's go through the strategy directly, so that only the generator's are counted."""
-        raw = optimizer.optimizer
-        raw.zero_grad()
+        """Backward and one optimiser step."""
+        optimizer.optimizer.zero_grad()
         self.manual_backward(loss)
+        self.take_step(optimizer, network, counts)
+
+    def take_step(self, optimizer: Any, network: torch.nn.Module, counts: bool) -> None:
+        """One optimiser step, by the gradients of all processes. Lightning counts steps of its own wrapper as
+        ``global_step``; the discriminator's go through the strategy directly, so that only the generator's
+        are counted."""
         sum_gradients(network.parameters())
         role = "generator" if network is self.generator else "discriminator"
         if role in self.norms_due:  # the next step of either, which need not be in the same batch
@@ -198,7 +228,7 @@ class GAN(pl.LightningModule):
         if counts:
             optimizer.step()
         else:
-            self.trainer.strategy.optimizer_step(raw, closure=lambda: None, model=self)
+            self.trainer.strategy.optimizer_step(optimizer.optimizer, closure=lambda: None, model=self)
 
     def record(self, **values: Tensor | float) -> None:
         """Keeps numbers of this step for the callbacks, detached and on the device: no waiting for them. What

@@ -75,6 +75,10 @@ class Run(TrainingRun):
     def module(self) -> GAN:
         return self.gan
 
+    @property
+    def micro_batches(self) -> int:
+        return self.gan.accumulate
+
     def check(self) -> None:
         """Also meets a split that the data do not have, and a feature network that cannot read the images."""
         _ = self.reference, self.classes

@@ -20,7 +20,7 @@ from tests.training.runs import refused
         ({"patience": 2, "validation_fraction": 0}, "Hold some out, --validation-fraction 0.1"),
         ({"group": "p6"}, "Use one of z2, p2, p4, pm, p2mm, p4m"),
         ({"init": "nowhere.ckpt"}, "no checkpoint at nowhere.ckpt"),
-        ({"trainer.devices": 2}, "expected one device, got 2"),
+        ({"trainer.devices": 0}, "--devices: expected a number from 1"),
     ],
 )
 def test_values_that_cannot_be(options, told, small_place, capsys):

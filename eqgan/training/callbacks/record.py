@@ -130,7 +130,7 @@ class EpochClock(pl.Callback):
         self.recorder.epoch_ended(trainer)
 
 
-def write_rows(path: Path, rows: list[dict[str, float | int]]) -> None:
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     """A CSV with a column for every key that occurs."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     with atomic_write(path) as temporary, temporary.open("w", newline="") as file:

@@ -1,0 +1,44 @@
+"""``torch.compile`` for the networks of a run."""
+
+import difflib
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import nn
+
+
+def require_compiler(backend: str, device: torch.device) -> None:
+    """Compiles a trifle on the device that will be used.
+
+    Raises:
+        ValueError: for a backend that PyTorch does not know, or one that does not work here.
+    """
+    known = torch.compiler.list_backends(exclude_tags=())
+    if backend not in known:
+        nearest = difflib.get_close_matches(backend, known, n=1, cutoff=0.0)[0]
+        raise ValueError(f"--compile: no backend {backend!r}; did you mean {nearest!r}?")
+    try:
+        torch.compile(_trifle, backend=backend)(torch.ones(8, device=device))
+    except Exception as error:  # each backend has its own kinds
+        lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        raise ValueError(
+            f"--compile: {backend} does not work on this machine ({lines[0]}). It needs a C++ compiler (g++ "
+            "or clang), for a GPU Triton too; install them, or leave out --compile"
+        ) from error
+    finally:
+        torch.compiler.reset()
+
+
+def _trifle(x: torch.Tensor) -> torch.Tensor:
+    return torch.sin(x) + 1
+
+
+def compile_network(network: nn.Module, backend: str) -> None:
+    """Compiles what the network computes; names of its weights, copies and checkpoints stay as they are."""
+    network.compile(backend=backend, dynamic=False)  # few shapes, that of a batch and of two
+
+
+def eager(network: nn.Module) -> AbstractContextManager[object]:
+    """Within, a compiled network is computed as it is written: compiled code has no second derivative."""
+    compiled = any(part._compiled_call_impl is not None for part in network.modules())
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()

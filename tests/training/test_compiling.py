@@ -1,0 +1,74 @@
+"""Compiled networks train to the numbers of those that are not, keep their names, and resume."""
+
+import pytest
+import torch
+
+from eqgan.training import compiling
+from eqgan.training.callbacks import read_checkpoint
+from tests.training.runs import refused
+
+# this backend traces forward and backward like any other, and needs no compiler
+TRACED = ("--compile", "aot_eager")
+SMALL = {"evaluation__samples": 32, "fraction": 0.3, "discriminator__spectral": "bank"}
+
+
+@pytest.fixture
+def eager_run(shared):
+    if not shared.logs("as-written").exists():
+        shared.train("--name", "as-written", "--epochs", "2", **SMALL)
+    return read_checkpoint(shared.last("as-written"))
+
+
+def furthest(ours, theirs):
+    assert ours["state_dict"].keys() == theirs["state_dict"].keys()
+    # the bias of the last layer does not change a relativistic loss: Adam enlarges what is rounding
+    names = [name for name in ours["state_dict"] if name != "discriminator.head.bias"]
+    states = (ours["state_dict"], theirs["state_dict"])
+    return max((states[0][n].double() - states[1][n].double()).abs().max().item() for n in names)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_a_compiled_run_has_the_same_numbers_and_resumes(shared, eager_run, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", _noting(torch.nn.Module.compile, compiled), raising=True)
+    shared.train("--name", "traced", "--epochs", "1", *TRACED, **SMALL)
+    assert compiled == ["aot_eager", "aot_eager"], "generator and discriminator"
+    summary = shared.resume("traced", "--epochs", "2")
+    assert compiled == ["aot_eager"] * 4, "a bare --resume compiles too"
+    assert furthest(eager_run, read_checkpoint(shared.last("traced"))) < 1e-4
+    assert summary["fid_final"] == pytest.approx(float(shared.rows("as-written")[-1]["fid"]), rel=0.05)
+
+
+def _noting(compile_, compiled):
+    def noted(self, *args, **options):
+        compiled.append(options["backend"])
+        return compile_(self, *args, **options)
+
+    return noted
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("without_shape_checks")
+def test_the_default_compiler(shared, eager_run):
+    shared.train("--name", "inductor", "--epochs", "2", "--compile", **SMALL)
+    assert furthest(eager_run, read_checkpoint(shared.last("inductor"))) < 1e-3
+
+
+def test_without_a_compiler_there_is_one_line(place, capsys, monkeypatch):
+    def broken(*args, **options):
+        raise RuntimeError("No working C++ compiler found\nmore")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    line = refused(place, lambda: place.train("--compile"), capsys)
+    assert "--compile: inductor does not work on this machine (No working C++ compiler found)" in line
+    assert "leave out --compile" in line
+
+
+def test_an_unknown_backend_names_the_nearest(place, capsys):
+    line = refused(place, lambda: place.train("--compile", "inducter"), capsys)
+    assert "no backend 'inducter'; did you mean 'inductor'?" in line
+
+
+def test_eager_is_nothing_for_networks_that_are_not_compiled():
+    with compiling.eager(torch.nn.Linear(1, 1)) as nothing:
+        assert nothing is None
