@@ -65,9 +65,12 @@ def play_in_parts(gan: "GAN", real: Tensor, latents: Tensor, labels: Tensor | No
         gan, parts, lambda part: _both_judged(gan, part), lambda s: gan.loss.discriminator(s[0], s[1])
     )
     if gan.penalty_due():
+        whole = 0.0
         for part in parts:
-            penalty = gan.penalty_of(part.real, part.fake, part.labels)
-            gan.manual_backward(_share(part, parts) / world_size() * penalty)
+            penalty = _share(part, parts) * gan.penalty_of(part.real, part.fake, part.labels)
+            gan.manual_backward(penalty / world_size())
+            whole = whole + penalty.detach()
+        gan.record(penalty=mean(whole) / gan.penalty.every)
     gan.take_step(discriminator_optimizer, gan.discriminator, counts=False)
     gan.record(d_loss=loss, d_class_loss=class_loss)
     gan.record(score_real=scores[0].mean(), score_fake=scores[1].mean())

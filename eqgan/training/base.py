@@ -291,6 +291,10 @@ def _quiet() -> Iterator[None]:
         for known in (
             *(".*in eval mode at the start.*", ".*smaller than the logging.*", ".*treespec.*"),
             ".*Skipping val loop.*",
+            *(
+                ".*lru_cache.*",
+                "The .grad attribute of a Tensor.*",
+            ),  # torch.compile, of group tables and itself
         ):
             warnings.filterwarnings("ignore", message=known)
         yield

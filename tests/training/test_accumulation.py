@@ -31,7 +31,7 @@ def trained(accumulate, loss, classes=0, norms=False, augmentation=None, steps=2
     if norms:
         generator = ConvGenerator(SHAPE, latent_dim=6, width=2, **known)
     else:
-        generator = VanillaGenerator(SHAPE, latent_dim=6, width=8, **known)
+        generator = VanillaGenerator(SHAPE, latent_dim=6, **known)
     spectral = "bank" if norms else None
     discriminator = ConvDiscriminator(SHAPE, P4, width=4, spectral=spectral, **known)
     gan = GAN(

@@ -7,6 +7,7 @@ from eqgan.training import compiling
 from eqgan.training.callbacks import read_checkpoint
 from tests.training.runs import refused
 
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # dynamo's own
 # this backend traces forward and backward like any other, and needs no compiler
 TRACED = ("--compile", "aot_eager")
 SMALL = {"evaluation__samples": 32, "fraction": 0.3, "discriminator__spectral": "bank"}
