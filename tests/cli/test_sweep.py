@@ -46,11 +46,10 @@ def refusal(capsys, argv, code=1):
     return lines[0]
 
 
-def kill_in_the_middle(folder: Path, run: str, killed: list[int]) -> None:
+def kill_in_the_middle(folder: Path, run: str, killed: list[int], over: threading.Event) -> None:
     """As soon as the run has a checkpoint, the process that holds its lock is killed."""
     last, lock = folder / "logs" / run / "checkpoints" / "last.ckpt", folder / "logs" / f".{run}.lock"
-    end = time.monotonic() + 200
-    while time.monotonic() < end and not killed:
+    while not killed and not over.is_set():
         if last.exists() and lock.exists():
             killed.append(int(json.loads(lock.read_text())["process"]))
             os.kill(killed[0], signal.SIGKILL)
@@ -60,11 +59,14 @@ def kill_in_the_middle(folder: Path, run: str, killed: list[int]) -> None:
 def test_a_worker_is_killed_and_the_results_are_whole(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(module, "POLL", 0.1)
     path = write(tmp_path / "two.yaml", settings=without("disc", epochs=12))
-    folder, killed = tmp_path / "sweeps" / "two", []
-    killer = threading.Thread(target=kill_in_the_middle, args=(folder, "disc_p4-s3", killed))
+    folder, killed, over = tmp_path / "sweeps" / "two", [], threading.Event()
+    killer = threading.Thread(target=kill_in_the_middle, args=(folder, "disc_p4-s3", killed, over))
     killer.start()
-    merged = sweep(words(path, "--workers", "2", "--json"))
-    killer.join()
+    try:
+        merged = sweep(words(path, "--workers", "2", "--json"))
+    finally:
+        over.set()
+        killer.join()
     told = capsys.readouterr()
     assert killed, "no worker was killed"
     assert "the worker of disc_p4-s3 died: another one goes on with it" in told.err
