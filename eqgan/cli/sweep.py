@@ -34,6 +34,7 @@ The same command again goes on: finished runs are not repeated, others are resum
   seeds: 3                         or a list of them
   slurm: {partition: gpu, time: 600, gres: "gpu:1"}     of the jobs of a cluster
 """
+UNSHOWN = ("run", "precision", "recall", "density", "coverage", "training_seconds")  # a screen is narrow
 POLL = 1.0  # seconds between two looks at the workers
 
 
@@ -246,10 +247,10 @@ def merge(plan: Sweep, folder: Path, failures: dict[str, str]) -> dict[str, Any]
 
 def _show(merged: dict[str, Any], folder: Path) -> None:
     rows = merged["table"]
-    columns = [c for c in dict.fromkeys(key for row in rows for key in row) if c != "run"]
+    columns = [c for c in dict.fromkeys(key for row in rows for key in row) if c not in UNSHOWN]
     table = Table(title=f"sweep {merged['sweep']}", title_justify="left")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, no_wrap=column == "state", overflow="fold")
     for row in rows:
         table.add_row(*(_written(row.get(column)) for column in columns))
     Console().print(table)
