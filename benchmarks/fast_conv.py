@@ -8,9 +8,9 @@
 
 All candidates alternate in one process under the same allocator settings: the fast path, the filter bank,
 and `F.conv2d` of the same channel counts, contiguous and channels_last; and the same under bfloat16
-autocast; with --peers also escnn, where it is installed. A ratio is the median over the rounds of ours over
-the faster of the two dense ones, and beside it that of the smallest times. Writes results/fast_conv.json
-after each case; benchmarks/fit_fast_conv.py makes of it what `EQGAN_CONV=auto` decides by.
+autocast. A ratio is the median over the rounds of ours over the faster of the two dense ones, and beside it
+that of the smallest times. Writes results/fast_conv.json after each case; benchmarks/fit_fast_conv.py makes
+of it what `EQGAN_CONV=auto` decides by.
 """
 
 import argparse
@@ -63,19 +63,6 @@ def candidates(case: Case, device: str) -> dict[str, Candidate]:
     return found
 
 
-def peers(case: Case) -> dict[str, Candidate]:
-    """escnn's convolution of the same fields, whose filters are a basis of continuous functions."""
-    from escnn import gspaces, nn
-
-    group, fields, _, size, _ = case
-    space = gspaces.flipRot2dOnR2(4) if group is P4M else gspaces.rot2dOnR2(group.order)
-    kinds = [nn.FieldType(space, count * [space.regular_repr]) for count in fields]
-    layers = [nn.R2Conv(*kinds, kernel_size=size, padding=size // 2) for _ in range(2)]
-    train, kept = ((lambda x, layer=layer: layer(nn.GeometricTensor(x, kinds[0])).tensor) for layer in layers)
-    layers[1].eval()
-    return {"escnn": (train, kept, torch.contiguous_format)}
-
-
 def call(candidate: Candidate, kind: str, x: torch.Tensor) -> Callable[[], Any]:
     """One training pass, forward and backward, or one forward pass without gradients."""
     train, kept, layout = candidate
@@ -109,13 +96,11 @@ def wait(x: torch.Tensor) -> torch.Tensor:
     return x
 
 
-def measure(
-    case: Case, kinds: tuple[str, ...], rounds: int, device: str, with_peers: bool = False
-) -> dict[str, Any]:
+def measure(case: Case, kinds: tuple[str, ...], rounds: int, device: str) -> dict[str, Any]:
     group, fields, side, _, batch = case
     found: dict[str, Any] = {}
     x = torch.randn(batch, fields[0] * group.order, side, side, device=device)
-    made = candidates(case, device) | (peers(case) if with_peers else {})
+    made = candidates(case, device)
     for kind in kinds:
         seconds = alternate(rounds, **{name: call(candidate, kind, x) for name, candidate in made.items()})
         faster = [min(pair) for pair in zip(seconds["dense"], seconds["dense_last"])]
@@ -192,7 +177,6 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--again", action="store_true", help="forget what the file holds of these parts")
-    parser.add_argument("--peers", action="store_true")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -216,7 +200,7 @@ def main() -> None:
             missing = tuple(kind for kind in options.kinds if kind not in known)
             if missing:
                 known["rounds"] = options.rounds or rounds
-                known |= measure(case, missing, known["rounds"], options.device, options.peers)
+                known |= measure(case, missing, known["rounds"], options.device)
                 ratios = (known[kind]["ratio_of_least"] for kind in missing)
                 print(part, case[0], *case[1:], *ratios, flush=True)
                 write_cases(options.out, result)
