@@ -36,6 +36,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from compare_discriminators import curve, moved_by
 from many_runs import save
+from matplotlib.ticker import LogLocator, NullFormatter
 from speed import write
 
 from eqgan.cli import train_gan
@@ -46,6 +47,7 @@ from eqgan.training.report import versions
 
 HERE = Path(__file__).resolve().parent
 COLOURS = {"z2": "#888888", "z2+rotation": "#2ca02c", "p4": "#1f77b4", "p4m": "#d62728"}
+NAMES = {"rotmnist": "Rotated MNIST", "digits": "Digits"}
 SCORES = ("fid", "precision", "recall", "coverage")
 
 
@@ -251,6 +253,12 @@ def draw(rows: list[dict[str, Any]], runs: list[dict[str, Any]], path: Path, tit
         )
         for axis in (above, below):
             axis.grid(alpha=0.3, which="both")
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_formatter(NullFormatter())
+        above.set_xticks(sorted({100 * row["share"] for row in rows}), minor=False)
+        above.xaxis.set_major_formatter("{x:g}")
+        above.xaxis.set_minor_formatter(NullFormatter())
     axes[0, 0].set_ylabel("minimum FID, mean and range of the seeds")
     axes[1, 0].set_ylabel("FID")
     axes[0, 0].legend(title="discriminator")
@@ -282,15 +290,14 @@ def show_grids(runs: list[dict[str, Any]], work: Path, path: Path) -> None:
 
 def page(rows: list[dict[str, Any]], result: dict[str, Any]) -> str:
     """docs/study.md."""
-    images = "Rotated MNIST" if result["data"] == "rotmnist" else f"Data {result['data']}"
     lines = [
         "# What symmetry buys: the study",
         "",
         f"Written by `{result['program']}`, {result['form']} form, from {result['finished']} of "
-        f"{result['planned']} runs; numbers and settings in `benchmarks/results/study.json`. {images}, "
-        f"{result['steps']:,} generator steps of batch {result['batch']} each, on {result['hardware']}. FID "
-        "is the least of a run, chosen among six scores and scored again on fresh latents; mean (and least) "
-        "over the seeds.",
+        f"{result['planned']} runs; numbers and settings in `benchmarks/results/study.json`. "
+        f"{NAMES[result['data']]}, {result['steps']:,} generator steps of batch {result['batch']} each, on "
+        f"{result['hardware']}. FID is the least of a run, chosen among six scores and scored again on fresh "
+        "latents; mean (and least) over the seeds.",
         "",
         "![Minimum FID by the share of the images](images/study.png)",
         "",
@@ -368,7 +375,9 @@ def report(form: Form, named: str, work: Path, out: Path, docs: Path) -> None:
         "versions": versions(),
     }
     write(out, {**result, "table": rows, "runs": runs})
-    draw(rows, runs, docs / "images" / "study.png", f"{form.data}: what the discriminator's group buys")
+    draw(
+        rows, runs, docs / "images" / "study.png", f"{NAMES[form.data]}: what the discriminator's group buys"
+    )
     show_grids(runs, work, docs / "images" / "study_samples.png")
     (docs / "study.md").write_text(page(rows, result))
 
