@@ -23,7 +23,7 @@ class AtomicCheckpointIO(CheckpointIO):
         content = io.BytesIO()
         torch.save(checkpoint, content)  # in memory first: torch hides a full disk behind errors of its own
         with atomic_write(path) as temporary:
-            temporary.write_bytes(content.getbuffer())
+            temporary.write_bytes(content.getvalue())  # no view, which a traceback would keep
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: Any = True
