@@ -137,9 +137,15 @@ def write_summary(summary: dict[str, Any], path: Path) -> None:
 
 
 def told_paths(summary: dict[str, Any]) -> str:
-    """How many group convolutions of each network took the fast path."""
-    counts = {role: list(paths.values()) for role, paths in summary["convolution_paths"].items() if paths}
-    return ", ".join(f"{role} {ways.count('fourier')} of {len(ways)} layers" for role, ways in counts.items())
+    """How the group convolutions of each network were computed (docs/fast_group_convolution.md)."""
+    told = []
+    for role, paths in summary["convolution_paths"].items():
+        fast = list(paths.values()).count("fourier")
+        if paths:
+            told.append(
+                f"{role}: {fast or 'all'} of {len(paths)} by {'the fast path' if fast else 'filter banks'}"
+            )
+    return ", ".join(told)
 
 
 def new_table(summary: dict[str, Any]) -> Table:
@@ -153,7 +159,7 @@ def new_table(summary: dict[str, Any]) -> Table:
 def add_pace(table: Table, summary: dict[str, Any]) -> None:
     """The rows of speed, how it came about, and memory."""
     table.add_row("speed", f"{summary['images_per_second'] or 0:.0f} images/s")
-    table.add_row("fast group convolution", told_paths(summary) or "no group convolution")
+    table.add_row("group convolutions", told_paths(summary) or "none")
     table.add_row("peak memory", f"{summary['peak_memory_mebibytes']:.0f} MiB")
 
 

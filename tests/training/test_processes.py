@@ -68,16 +68,16 @@ def test_a_killed_process_ends_the_run_which_then_goes_on(shared, capfd):
     shared.train("--name", "undisturbed", "--devices", "2", **options)
     capfd.readouterr()
     with pytest.raises(SystemExit) as stop:
-        together(processes.second_killed, shared.argv("--name", "killed", "--devices", "2", **options), 2)
+        together(processes.second_killed, shared.argv("--name", "one-killed", "--devices", "2", **options), 2)
     assert stop.value.code == 1
     assert lines_of(capfd) == [
         "eqgan: error: process 1 of 2 was killed (SIGKILL); the others were stopped, at most the epoch under "
         "way is lost. Go on with --resume killed"
     ]
-    assert len(shared.rows("killed")) == 2
+    assert len(shared.rows("one-killed")) == 2
     assert not (shared.root / "logs" / ".killed.lock").exists()
-    shared.resume("killed")
-    require_same_run(shared, "killed", "undisturbed")
+    shared.resume("one-killed")
+    require_same_run(shared, "one-killed", "undisturbed")
 
 
 def test_what_only_another_process_complains_of_is_told(place, capfd):
