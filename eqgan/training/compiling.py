@@ -1,10 +1,13 @@
 """``torch.compile`` for the networks of a run."""
 
 import difflib
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
+
+from eqgan.nn.spectral import OperatorNorm, SpectralNorm
 
 
 def require_compiler(backend: str, device: torch.device) -> None:
@@ -18,11 +21,14 @@ def require_compiler(backend: str, device: torch.device) -> None:
         nearest = difflib.get_close_matches(backend, known, n=1, cutoff=0.0)[0]
         raise ValueError(f"--compile: no backend {backend!r}; did you mean {nearest!r}?")
     try:
-        torch.compile(_trifle, backend=backend)(torch.ones(8, device=device))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # compilers look at everything that is imported
+            torch.compile(_trifle, backend=backend)(torch.ones(8, device=device))
     except Exception as error:  # each backend has its own kinds
         lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        told = " ".join(" ".join(lines[:2]).split())
         raise ValueError(
-            f"--compile: {backend} does not work on this machine ({lines[0]}). It needs a C++ compiler (g++ "
+            f"--compile: {backend} does not work on this machine ({told}). It needs a C++ compiler (g++ "
             "or clang), for a GPU Triton too; install them, or leave out --compile"
         ) from error
     finally:
@@ -36,6 +42,15 @@ def _trifle(x: torch.Tensor) -> torch.Tensor:
 def compile_network(network: nn.Module, backend: str) -> None:
     """Compiles what the network computes; names of its weights, copies and checkpoints stay as they are."""
     network.compile(backend=backend, dynamic=False)  # few shapes, that of a batch and of two
+
+
+def renew_norms(network: nn.Module) -> None:
+    """Gives the power iterations new vectors to write in: compiled code may keep the old ones for its
+    backward pass, which another forward pass may come before."""
+    for part in network.modules():
+        if isinstance(part, SpectralNorm | OperatorNorm):
+            for name, vector in part.named_buffers(recurse=False):
+                setattr(part, name, vector.clone())
 
 
 def eager(network: nn.Module) -> AbstractContextManager[object]:

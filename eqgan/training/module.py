@@ -12,7 +12,7 @@ from eqgan.data.augment import Augmentation
 from eqgan.networks import Discriminator, Generator
 from eqgan.training.accumulation import play_in_parts
 from eqgan.training.augment import AdaptiveAugmentation
-from eqgan.training.compiling import compile_network, eager
+from eqgan.training.compiling import compile_network, eager, renew_norms
 from eqgan.training.ema import ema_generator
 from eqgan.training.losses import GANLoss, RelativisticAverageLoss
 from eqgan.training.penalties import Penalty, R1Penalty
@@ -95,6 +95,7 @@ class GAN(pl.LightningModule):
         self.register_buffer("discriminator_step", torch.zeros((), dtype=torch.long))
         self._steps: int | None = None  # the same number, known without waiting for the device
         self.register_load_state_dict_post_hook(_forget_steps)
+        self._compiled = False
         self.records: dict[str, Tensor] = {}
         self.norms_due: set[str] = set()
 
@@ -141,6 +142,7 @@ class GAN(pl.LightningModule):
 
     def compile_networks(self, backend: str) -> None:
         """Compiles the two networks that are trained; the averaged one stays as it is."""
+        self._compiled = True
         for network in (self.generator, self.discriminator):
             compile_network(network, backend)
 
@@ -160,6 +162,8 @@ class GAN(pl.LightningModule):
     def judged(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | float]:
         """Scores of images, in float32 whatever the precision of the networks, and the weighted loss of an
         auxiliary classifier, 0 where there is none."""
+        if self._compiled:
+            renew_norms(self.discriminator)
         if labels is None:
             return self.discriminator(images).float(), 0.0
         scores, logits = self.discriminator.judge(images, labels)

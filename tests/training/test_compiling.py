@@ -49,19 +49,24 @@ def _noting(compile_, compiled):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # compilers look at everything that is imported
 @pytest.mark.usefixtures("without_shape_checks")
-def test_the_default_compiler(shared, eager_run):
-    shared.train("--name", "inductor", "--epochs", "2", "--compile", **SMALL)
-    assert furthest(eager_run, read_checkpoint(shared.last("inductor"))) < 1e-3
+def test_the_default_compiler(shared):
+    """In float64: Adam makes whole steps of what is rounding in float32."""
+    for name, words in (("written", ()), ("inductor", ("--compile",))):
+        shared.train("--name", name, "--epochs", "2", *words, precision="64-true", **SMALL)
+    ours, theirs = (read_checkpoint(shared.last(name)) for name in ("written", "inductor"))
+    assert furthest(ours, theirs) < 1e-6
 
 
 def test_without_a_compiler_there_is_one_line(place, capsys, monkeypatch):
     def broken(*args, **options):
-        raise RuntimeError("No working C++ compiler found\nmore")
+        raise RuntimeError("backend='inductor' raised:\nNo working C++ compiler found\nmore")
 
     monkeypatch.setattr(torch, "compile", broken)
     line = refused(place, lambda: place.train("--compile"), capsys)
-    assert "--compile: inductor does not work on this machine (No working C++ compiler found)" in line
+    told = "(backend='inductor' raised: No working C++ compiler found)"
+    assert f"--compile: inductor does not work on this machine {told}" in line
     assert "leave out --compile" in line
 
 
