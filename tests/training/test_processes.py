@@ -72,7 +72,7 @@ def test_a_killed_process_ends_the_run_which_then_goes_on(shared, capfd):
     assert stop.value.code == 1
     assert lines_of(capfd) == [
         "eqgan: error: process 1 of 2 was killed (SIGKILL); the others were stopped, at most the epoch under "
-        "way is lost. Go on with --resume killed"
+        "way is lost. Go on with --resume one-killed"
     ]
     assert len(shared.rows("one-killed")) == 2
     assert not (shared.root / "logs" / ".killed.lock").exists()
