@@ -1,7 +1,6 @@
 """What every command's words share: a parser that explains itself, short forms, the settings of any run."""
 
 import argparse
-import difflib
 import inspect
 import json
 import re
@@ -14,6 +13,7 @@ from typing import Any, NoReturn
 import jsonargparse
 
 import eqgan.training.rebuild  # noqa: F401  registers the types that settings may have
+from eqgan.nearest import nearest
 from eqgan.training.folder import RunFolder
 
 Named = str | tuple[str, Mapping[str, Any]]
@@ -82,7 +82,7 @@ class Parser(jsonargparse.ArgumentParser):
         known = self._settings()
         if self._is_whole():
             known += [short.lstrip("-") for short in self.short_forms]
-        return difflib.get_close_matches(typed, known, n=1, cutoff=0.0)[0]
+        return nearest(typed, known)
 
     def _own(self) -> str:
         """The settings of a class, which are few enough to list; jsonargparse parses them on their own."""
@@ -257,5 +257,5 @@ def _constructor_call(target: str, named: Named) -> list[str]:
 
 
 def _unknown_choice(key: str, chosen: str, names: Mapping[str, Any]) -> str:
-    nearest = difflib.get_close_matches(chosen, names, n=1, cutoff=0.0)[0]
-    return f"{key}: unknown value {chosen!r}; did you mean {nearest!r}? Known: {', '.join(names)}"
+    meant = nearest(chosen, names)
+    return f"{key}: unknown value {chosen!r}; did you mean {meant!r}? Known: {', '.join(names)}"

@@ -1,6 +1,5 @@
 """A sweep from its file: the runs of a grid of settings and seeds, their names, and what became of them."""
 
-import difflib
 import io
 import itertools
 import json
@@ -15,6 +14,7 @@ import yaml
 
 from eqgan.cli.classify import parse_classify
 from eqgan.cli.parsing import parse_gan
+from eqgan.nearest import nearest
 from eqgan.training.folder import RunFolder
 
 PARSE: dict[str, Callable[[Sequence[str]], Any]] = {"train": parse_gan, "classify": parse_classify}
@@ -136,8 +136,8 @@ def read_sweep(path: Path, root: Path) -> Sweep:
 
 def _require_known(given: str, known: Sequence[str], what: str) -> None:
     if given not in known:
-        nearest = difflib.get_close_matches(given, known, n=1, cutoff=0.0)[0]
-        raise ValueError(f"{what} {given!r}; did you mean {nearest!r}? Known: {', '.join(known)}")
+        meant = nearest(given, known)
+        raise ValueError(f"{what} {given!r}; did you mean {meant!r}? Known: {', '.join(known)}")
 
 
 def _mapping(content: dict[str, Any], key: str, path: Path) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Plane (wallpaper) groups by name, and the types of the fields that live on their lattice."""
 
-import difflib
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +8,7 @@ from eqgan.groups.representation import Representation
 from eqgan.groups.representation import quotient as _quotient
 from eqgan.groups.representation import regular as _regular
 from eqgan.groups.representation import trivial as _trivial
+from eqgan.nearest import nearest
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ def plane_group(name: str) -> PlaneGroup:
     """
     key = _ALIASES.get(name.lower(), name.lower())
     if key not in PLANE_GROUPS:
-        nearest = difflib.get_close_matches(key, [*PLANE_GROUPS, *_ALIASES], n=1, cutoff=0.0)
+        meant = nearest(key, [*PLANE_GROUPS, *_ALIASES])
         raise ValueError(
-            f"unknown plane group {name!r}; did you mean {nearest[0]!r}? Known: {', '.join(PLANE_GROUPS)}."
+            f"unknown plane group {name!r}; did you mean {meant!r}? Known: {', '.join(PLANE_GROUPS)}."
         )
     return PLANE_GROUPS[key]
 

@@ -1,12 +1,12 @@
 """``torch.compile`` for the networks of a run."""
 
-import difflib
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
 
+from eqgan.nearest import nearest
 from eqgan.nn.spectral import OperatorNorm, SpectralNorm
 
 
@@ -18,8 +18,7 @@ def require_compiler(backend: str, device: torch.device) -> None:
     """
     known = torch.compiler.list_backends(exclude_tags=())
     if backend not in known:
-        nearest = difflib.get_close_matches(backend, known, n=1, cutoff=0.0)[0]
-        raise ValueError(f"--compile: no backend {backend!r}; did you mean {nearest!r}?")
+        raise ValueError(f"--compile: no backend {backend!r}; did you mean {nearest(backend, known)!r}?")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # compilers look at everything that is imported
