@@ -29,7 +29,7 @@ from eqgan.training.compiling import eager, require_compiler
 from eqgan.training.folder import RunFolder
 from eqgan.training.lock import NoLock, RunLock
 from eqgan.training.ranks import rank, world_size
-from eqgan.training.together import environments, trainer_options
+from eqgan.training.shared_batch import environments, trainer_options
 
 log = logging.getLogger("eqgan")
 

@@ -11,7 +11,7 @@ import torch
 
 from eqgan.cli.together import INTERRUPTED, processes_to_start, together
 from eqgan.training.callbacks import read_checkpoint
-from eqgan.training.together import trainer_options
+from eqgan.training.shared_batch import trainer_options
 from tests.training import processes
 from tests.training.runs import differences, refused, require_same_run
 
