@@ -10,7 +10,6 @@ import jsonargparse
 import pytorch_lightning as pl
 import torch
 
-from eqgan.cli.guard import preparing, running
 from eqgan.cli.options import (
     SHORT_FOR_DATA,
     Choices,
@@ -20,8 +19,7 @@ from eqgan.cli.options import (
     new_parser,
     parse_run,
 )
-from eqgan.cli.runs import claim, open_data, shared_parts, short_name
-from eqgan.cli.together import processes_to_start, together
+from eqgan.cli.runs import claim, open_data, shared_parts, short_name, train
 from eqgan.data.augment import Augmentation
 from eqgan.data.module import ImageData
 from eqgan.data.preprocess import Preprocessing
@@ -33,9 +31,7 @@ from eqgan.training.classification_run import ClassificationRun, Judging, requir
 from eqgan.training.finetuning import FineTuning, start_from
 from eqgan.training.folder import RunFolder
 from eqgan.training.preprocessed import PreprocessedClassifier
-from eqgan.training.ranks import rank
 from eqgan.training.rebuild import build
-from eqgan.training.report import write_summary
 from eqgan.training.schedules import Schedule
 
 SEVEN = "eqgan.networks.P4CNNClassifier"
@@ -212,20 +208,13 @@ def default_name(config: jsonargparse.Namespace, data: ImageData) -> str:
 
 def classify(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Trains a classifier from command-line words; the summary of the run is returned and printed."""
-    words = sys.argv[2:] if argv is None else argv
-    with preparing():
-        parser, config = parse_classify(words)
-        count = processes_to_start(config.trainer)
-    if count:
-        return together(classify, words, count)
-    with preparing():
-        run, resuming = prepare_classify(parser, config)
-    told = ["resumed" if resuming else "new", f"up to {config.epochs} epoch(s)", f"seed {config.seed}"]
-    if rank() == 0:
-        show_start(run.classification.network, run.data, run.folder, [*told, run.trainer["precision"]])
-    with running(run.folder.name, smaller="--batch-size or --network.width"):
-        summary = run.fit(resume=resuming)
-        write_summary(summary, run.folder.summary)
-    if rank() == 0:
-        show_summary(summary)
-    return summary
+    return train(
+        classify,
+        sys.argv[2:] if argv is None else argv,
+        parse=parse_classify,
+        prepare=prepare_classify,
+        show_start=lambda run, told: show_start(run.classification.network, run.data, run.folder, told),
+        show_summary=show_summary,
+        length="up to {} epoch(s)",
+        smaller="--batch-size or --network.width",
+    )

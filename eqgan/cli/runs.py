@@ -1,19 +1,24 @@
-"""From settings to objects, for any run: names become objects here, once, and nowhere below."""
+"""From words to the summary, for any run: names become objects here, once, and nowhere below."""
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import jsonargparse
 import torch
 import yaml
 
+from eqgan.cli.guard import preparing, running
 from eqgan.cli.options import Choices, Parser
-from eqgan.cli.together import announce
+from eqgan.cli.together import Command, announce, processes_to_start, together
 from eqgan.data.module import ImageData
 from eqgan.files import atomic_write
 from eqgan.nn.fourier.choice import cpu_multiplies_bf16
 from eqgan.training.base import TrainingRun, flatten
 from eqgan.training.folder import RunFolder
 from eqgan.training.ranks import decided, first_alone, rank
+from eqgan.training.report import write_summary
+
+AnyRun = TypeVar("AnyRun", bound=TrainingRun)
 
 # Settings that do not change what a run computes; a resumed run may differ in them.
 FREE_ON_RESUME = (
@@ -164,3 +169,44 @@ def claim(run: TrainingRun, config: jsonargparse.Namespace, resuming: bool) -> N
     except BaseException:
         run.lock.release()
         raise
+
+
+def train(
+    command: Command,
+    words: Sequence[str],
+    *,
+    parse: Callable[[Sequence[str]], tuple[Parser, jsonargparse.Namespace]],
+    prepare: Callable[[Parser, jsonargparse.Namespace], tuple[AnyRun, bool]],
+    show_start: Callable[[AnyRun, list[str]], None],
+    show_summary: Callable[[dict[str, Any]], None],
+    length: str,
+    smaller: str,
+) -> dict[str, Any]:
+    """One run from command-line words to its summary, which is written, shown and returned.
+
+    Args:
+        command: what called this; where the settings ask for several processes, each calls it again.
+        words: of the command line.
+        parse: to the settings.
+        prepare: from these to the run, and whether it is one to resume.
+        show_start: of the run, given what else is known of it.
+        show_summary: the table people read at the end.
+        length: how the number of epochs is told.
+        smaller: the settings that save memory.
+    """
+    with preparing():
+        parser, config = parse(words)
+        count = processes_to_start(config.trainer)
+    if count:
+        return together(command, words, count)
+    with preparing():
+        run, resuming = prepare(parser, config)
+    told = ["resumed" if resuming else "new", length.format(run.epochs), f"seed {run.seed}"]
+    if rank() == 0:
+        show_start(run, [*told, run.trainer["precision"]])
+    with running(run.folder.name, smaller):
+        summary = run.fit(resume=resuming)
+        write_summary(summary, run.folder.summary)
+    if rank() == 0:
+        show_summary(summary)
+    return summary
