@@ -176,8 +176,8 @@ def _work(plan: Sweep, folder: Path, options: argparse.Namespace) -> dict[str, s
                 if run.folder.summary.is_file():
                     _tell(f"finished {run.name}")
                     merge(plan, folder, failures)
-                elif _complaint(job):
-                    failures[run.name] = _complaint(job)
+                elif complaint := _complaint(job):
+                    failures[run.name] = complaint
                 elif tries[run.name] <= options.retries:
                     _tell(f"the worker of {run.name} died: another one goes on with it")
                     waiting.insert(0, run)
@@ -231,13 +231,14 @@ def _complaint(job: Any) -> str:
 def merge(plan: Sweep, folder: Path, failures: dict[str, str]) -> dict[str, Any]:
     """Every run with its summary, read anew from the runs themselves; written as JSON and as CSV."""
     states = {run.name: "failed" if run.name in failures else _state(run) for run in plan.runs}
-    rows = [table_row(run, states[run.name]) for run in plan.runs]
+    summaries = {run.name: run.summary() for run in plan.runs}
+    rows = [table_row(run, states[run.name], summaries[run.name]) for run in plan.runs]
     merged = {
         "sweep": plan.name,
         "command": plan.command,
         "table": rows,
         "failures": failures,
-        "runs": {run.name: run.summary() for run in plan.runs},
+        "runs": summaries,
     }
     with atomic_write(folder / "results.json") as temporary:
         temporary.write_text(as_json(merged) + "\n")

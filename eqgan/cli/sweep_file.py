@@ -200,10 +200,9 @@ def _require_settings(command: str, settings: dict[str, Any], grid: dict[str, An
             raise ValueError(f"{path}: {error}") from error
 
 
-def table_row(run: SweptRun, state: str) -> dict[str, Any]:
+def table_row(run: SweptRun, state: str, summary: Mapping[str, Any] | None) -> dict[str, Any]:
     """Settings and scores of a run as one flat row; of a classifier also the error on every test set."""
     row: dict[str, Any] = {"run": run.name, **run.point, "seed": run.seed, "state": state}
-    summary = run.summary()
     if summary is None:
         return row
     for column, keys in SCORES.items():
