@@ -19,8 +19,8 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 from many_runs import HERE, Task, over_seeds, parser_of_runs, run, run_all, save
+from speed import write
 
-from eqgan.files import atomic_write
 from eqgan.training.report import versions
 
 ROWS = ("z2cnn", "p4cnn_rp", "p4cnn_max", "p4cnn_drop", "p4cnn", "p4mcnn")
@@ -39,10 +39,9 @@ def table(runs: dict[str, Any], source: str) -> list[dict[str, Any]]:
     return entries
 
 
-def write(result: dict[str, Any], path: Path) -> None:
+def keep(result: dict[str, Any], path: Path) -> None:
     result["table"] = table(result["runs"], result["data"])
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n")
+    write(path, result)
 
 
 def draw_errors(rows: list[dict[str, Any]], test: str, path: Path) -> None:
@@ -137,10 +136,10 @@ def main() -> None:
         options.jobs,
         result["runs"],
         start=lambda task: run(task, options.work, epochs, source, extra),
-        keep=lambda: write(result, options.out),
+        keep=lambda: keep(result, options.out),
         shown=lambda scores: f"{100 * scores['error']:.2f} %",
     )
-    write(result, options.out)
+    keep(result, options.out)
     draw_errors(result["table"], source, options.pictures / "classify_rotmnist.png")
     draw_curve(result["table"], result["runs"], source, options.pictures / "data_efficiency.png")
     if failed:

@@ -23,6 +23,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
+from many_runs import save
+from speed import write
 
 from eqgan.cli import gan_parser, parse_gan, prepare, set_lengths, train_gan
 from eqgan.groups import P4, PlaneGroup
@@ -164,9 +166,7 @@ def draw(runs: dict[str, Any], groups: list[str], path: Path, title: str) -> Non
     axes[0].set_ylabel("FID (eqgan-digits-64)")
     axes[0].legend(title="discriminator")
     figure.suptitle(title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save(figure, path)
 
 
 def show_samples(work: Path, runs: dict[str, Any], path: Path) -> None:
@@ -181,9 +181,7 @@ def show_samples(work: Path, runs: dict[str, Any], path: Path) -> None:
         axis.imshow(plt.imread(file), cmap="gray")
         axis.set_title(title)
         axis.set_axis_off()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
+    save(figure, path, dpi=100)
 
 
 def main() -> None:
@@ -224,8 +222,7 @@ def main() -> None:
         "table": table(runs, groups),
         "runs": runs,
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    write(options.out, result)
     show_samples(options.work, runs, options.picture.with_name("samples.png"))
     draw(runs, groups, options.picture, f"{source}: z2, p4 and p4m discriminators at equal parameters")
     for group, row in result["table"].items():

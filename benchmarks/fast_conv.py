@@ -28,6 +28,7 @@ import torch
 import torch.nn.functional as F
 from speed import alternate
 
+from eqgan.files import atomic_write
 from eqgan.groups import P2, P4, P4M, PlaneGroup, regular
 from eqgan.memory import keep_freed_memory
 from eqgan.nn import GroupConv2d
@@ -210,8 +211,8 @@ def write_cases(path: Path, result: dict[str, Any]) -> None:
     """A case a line."""
     cases = ",\n  ".join(map(json.dumps, result["cases"]))
     rest = json.dumps({name: value for name, value in result.items() if name != "cases"}, indent=1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f'{rest[:-2]},\n "cases": [\n  {cases}\n ]\n}}\n')
+    with atomic_write(path) as temporary:
+        temporary.write_text(f'{rest[:-2]},\n "cases": [\n  {cases}\n ]\n}}\n')
 
 
 def place_for(cases: list[dict[str, Any]], name: dict[str, Any]) -> dict[str, Any]:

@@ -175,7 +175,7 @@ def parser_of_runs(name: str, description: str, quick: str) -> argparse.Argument
     return parser
 
 
-def save(figure: Any, path: Path) -> None:
+def save(figure: Any, path: Path, dpi: int = 110) -> None:
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+        figure.savefig(temporary, dpi=dpi)
     plt.close(figure)

@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from eqgan.files import atomic_write
 from eqgan.groups import P4, P4M, PlaneGroup, regular, scalar
 from eqgan.memory import keep_freed_memory
 from eqgan.metrics import score_features
@@ -269,8 +270,8 @@ def start_up() -> dict[str, float]:
 
 
 def write(path: Path, result: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def main() -> None:

@@ -41,6 +41,7 @@ from speed import write
 
 from eqgan.cli import train_gan
 from eqgan.cli.evaluate import evaluate
+from eqgan.files import atomic_write
 from eqgan.groups import P4
 from eqgan.training.lock import RunLock
 from eqgan.training.report import versions
@@ -379,7 +380,8 @@ def report(form: Form, named: str, work: Path, out: Path, docs: Path) -> None:
         rows, runs, docs / "images" / "study.png", f"{NAMES[form.data]}: what the discriminator's group buys"
     )
     show_grids(runs, work, docs / "images" / "study_samples.png")
-    (docs / "study.md").write_text(page(rows, result))
+    with atomic_write(docs / "study.md") as temporary:
+        temporary.write_text(page(rows, result))
 
 
 def main() -> None:

@@ -21,8 +21,8 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 from many_runs import HERE, Task, over_seeds, parser_of_runs, run, run_all, save
+from speed import write
 
-from eqgan.files import atomic_write
 from eqgan.training.report import versions
 
 FROM_SCRATCH = ("plain", "plain_rotation", "p4")
@@ -54,11 +54,10 @@ def pretrained(work: Path, seed: int, options: argparse.Namespace, extra: list[s
     return work / options.source / "logs" / task.name / "checkpoints" / "last.ckpt"
 
 
-def write(result: dict[str, Any], out: Path, picture: Path) -> None:
+def keep(result: dict[str, Any], out: Path, picture: Path) -> None:
     kept = ("parameters", "multiply_adds", "training_images")
     result["table"] = over_seeds(result["runs"], kept, "auc")
-    with atomic_write(out) as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n")
+    write(out, result)
     draw(result["table"], result["target"], picture)
 
 
@@ -125,7 +124,7 @@ def main() -> None:
         options.jobs,
         result["runs"],
         start=lambda t: run(t, options.work / options.target, options.epochs, options.target, extra),
-        keep=lambda: write(result, options.out, options.picture),
+        keep=lambda: keep(result, options.out, options.picture),
         shown=lambda scores: f"AUC {scores['auc']:.4f}",
     )
     if failed:
