@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from eqgan.cli import train_gan
+from tests.complaints import complaint_of
 
 
 @pytest.fixture(autouse=True)
@@ -21,16 +22,10 @@ def complaint(capsys, tmp_path):
     """Runs these words, which must fail; the one line they are answered with. No folder of a run is made."""
 
     def run(*words: str, status: int) -> str:
-        with pytest.raises(SystemExit) as stop:
-            train_gan(list(words))
-        out, err = capsys.readouterr()
-        assert out == ""
-        assert stop.value.code == status
-        assert err.count("\n") == 1, err
-        assert err.startswith("eqgan: error: ")
+        line = complaint_of(lambda: train_gan(list(words)), capsys, status)
         assert not (tmp_path / "logs").exists()
         assert not (tmp_path / "samples").exists()
-        return err.removeprefix("eqgan: error: ").strip()
+        return line
 
     return run
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.complaints import complaint_of
+
 
 @pytest.fixture(autouse=True)
 def _own_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -21,15 +23,7 @@ def complaint(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Runs a command that must fail; the one line it is answered with."""
 
     def run(command: Callable[[Sequence[str]], Any], *words: Any, status: int = 1) -> str:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            command([str(word) for word in words])
-        out, err = capsys.readouterr()
-        assert out == ""
-        assert stop.value.code == status
-        assert err.count("\n") == 1, err
-        assert err.startswith("eqgan: error: ")
-        return err.removeprefix("eqgan: error: ").strip()
+        return complaint_of(lambda: command([str(word) for word in words]), capsys, status)
 
     return run
 

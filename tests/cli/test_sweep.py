@@ -16,6 +16,7 @@ from eqgan.cli import sweep as module
 from eqgan.cli.sweep import sweep
 from eqgan.cli.sweep_file import read_sweep
 from eqgan.training.callbacks import read_checkpoint
+from tests.complaints import complaint_of
 from tests.training.runs import TINY, Place, differences
 
 CONFIGS = Path(eqgan.__file__).parents[1] / "configs"
@@ -37,13 +38,7 @@ def words(path: Path, *more: str) -> list[str]:
 
 
 def refusal(capsys, argv, code=1):
-    with pytest.raises(SystemExit) as stop:
-        sweep(argv)
-    lines = capsys.readouterr().err.splitlines()
-    assert stop.value.code == code
-    assert len(lines) == 1, lines
-    assert lines[0].startswith("eqgan: error: ")
-    return lines[0]
+    return complaint_of(lambda: sweep(argv), capsys, code, told=True)
 
 
 def kill_in_the_middle(folder: Path, run: str, killed: list[int], over: threading.Event) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from eqgan.cli import train_gan
 from eqgan.training.callbacks import read_checkpoint
+from tests.complaints import complaint_of
 
 # nothing is left to the defaults, which may change
 TINY = {
@@ -118,12 +119,6 @@ def require_same_run(place: Place, first: str, second: str) -> None:
 def refused(place: Place, run: Callable[[], Any], capsys: pytest.CaptureFixture[str], code: int = 1) -> str:
     """The one line of an error, after which every file is as it was."""
     before = place.content()
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        run()
-    lines = capsys.readouterr().err.splitlines()
-    assert stop.value.code == code
+    line = complaint_of(run, capsys, code, told=True)
     assert place.content() == before, "a file was touched"
-    assert len(lines) == 1, lines
-    assert lines[0].startswith("eqgan: error: ")
-    return lines[0]
+    return line

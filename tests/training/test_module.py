@@ -81,25 +81,26 @@ def require_equal(ours, theirs):
     assert not different, f"differ: {different}"
 
 
-@pytest.mark.parametrize(
-    ("loss", "steps", "gamma", "every"),
-    [("hinge", 1, 0.1, 2), ("ns", 2, 1.0, 1), ("ra", 1, 0.1, 3), ("ra", 2, 0.0, 1)],
-)
-def test_equals_the_bare_loop_bit_for_bit(loss, steps, gamma, every):
-    generator, discriminator = networks()
+def require_the_bare_loop(networks, loss, penalty, steps, bare, data, batches, augmentation=None):
+    """The module and the oracle train copies of two networks alike: same weights, same losses, bit for bit.
+
+    Args:
+        bare: what stands for loss, penalty and augmentation in the oracle's words.
+        batches: of the data, in the order in which they come.
+    """
+    generator, discriminator = networks
     ours = GAN(
         copy.deepcopy(generator),
         copy.deepcopy(discriminator),
-        LOSSES[loss](),
-        R1Penalty(gamma, every),
+        loss,
+        penalty,
+        augmentation=augmentation,
         lr_generator=2e-3,
         lr_discriminator=1e-3,
         betas=(0.5, 0.9),
         discriminator_steps=steps,
         ema_decay=0.4,
     )
-    data = loader(batches=6)
-    batches = [images for images, _ in data]
     torch.manual_seed(11)
     _, records = fit(ours, data)
 
@@ -109,18 +110,27 @@ def test_equals_the_bare_loop_bit_for_bit(loss, steps, gamma, every):
         discriminator,
         batches,
         latent_dim=6,
-        loss=loss,
-        gamma=gamma,
-        every=every,
         rates=(2e-3, 1e-3),
         betas=(0.5, 0.9),
         discriminator_steps=steps,
         decay=0.4,
+        **bare,
     )
     require_equal(ours.generator.state_dict(), generator.state_dict())
     require_equal(ours.discriminator.state_dict(), discriminator.state_dict())
     require_equal(ours.ema.module.state_dict(), average.state_dict())
     assert [{k: row[k] for k in ("d_loss", "g_loss") if k in row} for row in records] == expected
+
+
+@pytest.mark.parametrize(
+    ("loss", "steps", "gamma", "every"),
+    [("hinge", 1, 0.1, 2), ("ns", 2, 1.0, 1), ("ra", 1, 0.1, 3), ("ra", 2, 0.0, 1)],
+)
+def test_equals_the_bare_loop_bit_for_bit(loss, steps, gamma, every):
+    data = loader(batches=6)
+    batches = [images for images, _ in data]
+    bare = {"loss": loss, "gamma": gamma, "every": every}
+    require_the_bare_loop(networks(), LOSSES[loss](), R1Penalty(gamma, every), steps, bare, data, batches)
 
 
 def conditional_networks(conditioning="projection"):
@@ -134,44 +144,13 @@ def conditional_networks(conditioning="projection"):
 )
 @pytest.mark.parametrize("conditional", [False, True])
 def test_labels_pairs_and_augmentation_equal_the_bare_loop_bit_for_bit(conditional, change):
-    generator, discriminator = conditional_networks() if conditional else networks()
-    ours = GAN(
-        copy.deepcopy(generator),
-        copy.deepcopy(discriminator),
-        RelativisticPairingLoss(),
-        R1R2Penalty(0.5, every=2),
-        augmentation=change,
-        lr_generator=2e-3,
-        lr_discriminator=1e-3,
-        betas=(0.5, 0.9),
-        discriminator_steps=2,
-        ema_decay=0.4,
-    )
+    pair = conditional_networks() if conditional else networks()
     data = loader(batches=6, classes=3)
     images, labels = zip(*data)
-    torch.manual_seed(11)
-    _, records = fit(ours, data)
-
-    torch.manual_seed(11)
-    _, expected = oracle.train(
-        generator,
-        discriminator,
-        images,
-        latent_dim=6,
-        loss="rp",
-        gamma=0.5,
-        every=2,
-        rates=(2e-3, 1e-3),
-        betas=(0.5, 0.9),
-        discriminator_steps=2,
-        decay=0.4,
-        labels=labels if conditional else None,
-        change=change or (lambda x: x),
-        r2=True,
-    )
-    require_equal(ours.generator.state_dict(), generator.state_dict())
-    require_equal(ours.discriminator.state_dict(), discriminator.state_dict())
-    assert [{k: row[k] for k in ("d_loss", "g_loss") if k in row} for row in records] == expected
+    bare = {"loss": "rp", "gamma": 0.5, "every": 2, "r2": True, "change": change or (lambda x: x)}
+    bare["labels"] = labels if conditional else None
+    loss, penalty = RelativisticPairingLoss(), R1R2Penalty(0.5, every=2)
+    require_the_bare_loop(pair, loss, penalty, 2, bare, data, images, augmentation=change)
 
 
 def test_an_auxiliary_classifier_learns_and_teaches():
