@@ -51,6 +51,8 @@ def prepare(parser: Parser, config: jsonargparse.Namespace) -> tuple[Run, bool]:
     """Everything that can go wrong before a step is taken goes wrong here, before a file is written."""
     if config.epochs is not None and config.epochs < 1:
         raise ValueError(f"--epochs: expected at least 1, got {config.epochs}")
+    if config.evaluation.classifier is not None and not config.conditional:
+        raise ValueError("--evaluation.classifier tells classes apart: it goes with --conditional")
     data = open_data(config)
     extractor = feature_extractor(config.evaluation.features)
     pl.seed_everything(config.seed, workers=False, verbose=False)

@@ -61,8 +61,12 @@ class Parser(jsonargparse.ArgumentParser):
             if found := re.search(pattern, message):
                 parts = found.groupdict()
                 prefix = f"{parts['group']}." if parts.get("group") else ""
-                typed = prefix + parts["key"].lstrip("-").split("=")[0]
-                return f"unknown setting {typed!r}; did you mean {self._nearest(typed)!r}?{self._own()}"
+                return self._unknown(prefix + parts["key"].lstrip("-").split("=")[0])
+        if nested := re.search(
+            r'Parser key "(?P<option>[\w.]+)".*NestedArg\(key=\'(?P<key>[\w.]+)\'', message, re.DOTALL
+        ):
+            option, key = nested["option"], nested["key"]
+            return f"{option}.{key}: there is no {option} to set it of; choose one first with --{option}"
         if unexpected := re.match(r"Unexpected config:(?P<text>.*)", message, re.DOTALL):
             found_text = " ".join(unexpected["text"].split()) or "an empty file"
             return f"--config: expected settings, one 'name: value' a line, got {found_text}"
@@ -77,6 +81,11 @@ class Parser(jsonargparse.ArgumentParser):
             " Given value:", ". Got value:"
         )
         return ": ".join([".".join(keys), text] if keys else [text])
+
+    def _unknown(self, typed: str) -> str:
+        if not self._settings():
+            return f"unknown setting {typed!r}: the class that was chosen has none."
+        return f"unknown setting {typed!r}; did you mean {self._nearest(typed)!r}?{self._own()}"
 
     def _nearest(self, typed: str) -> str:
         known = self._settings()
@@ -201,7 +210,7 @@ def expand_words(argv: Sequence[str], choices: Choices, short: Short) -> list[st
     Config files come first, wherever they stand: what is typed beside a file overrides it.
 
     Raises:
-        ValueError: for an unknown choice, naming the nearest.
+        ValueError: for an unknown choice, naming the nearest, or an option without its value.
 
     Example:
         >>> choices = {"--opt": ("--optimizer", {"sgd": "torch.nn.Flatten"})}
@@ -217,7 +226,9 @@ def expand_words(argv: Sequence[str], choices: Choices, short: Short) -> list[st
     while words:
         option, inline, value = words.pop(0).partition("=")
         key = option.replace("_", "-") if option.startswith("--") else option
-        if key in choices and (inline or words):
+        if (key in choices or key in short) and not inline and not words:
+            raise ValueError(f"{key}: expected one argument")
+        if key in choices:
             target, names = choices[key]
             chosen = value if inline else words.pop(0)
             if chosen in names:

@@ -192,12 +192,11 @@ def parse_gan(argv: Sequence[str]) -> tuple[Parser, jsonargparse.Namespace]:
     """
     parser = gan_parser()
     words, group = _without_group(argv)
-    config = parse_run(parser, expand(words))
     if group is not None:
-        arch = [] if _is_equivariant(config.generator.class_path) else ["--gen-arch", "dey"]
+        chosen = parse_run(parser, expand(_without_arguments(words))).generator
+        arch = [] if _is_equivariant(chosen.class_path) else ["--gen-arch", "dey"]
         words = [*words, *arch, "--generator.group", group]
-        config = parse_run(parser, expand(words))
-    return parser, config
+    return parser, parse_run(parser, expand(words))
 
 
 def _without_group(argv: Sequence[str]) -> tuple[list[str], str | None]:
@@ -214,8 +213,22 @@ def _without_group(argv: Sequence[str]) -> tuple[list[str], str | None]:
         if chosen is not None and _is_group(chosen):
             group = chosen
         else:
+            group = None
             words += [option] if chosen is None else [option, chosen]
     return words, group
+
+
+def _without_arguments(argv: Sequence[str]) -> list[str]:
+    """The words without arguments of the generator, which may be those of one yet to be chosen."""
+    words: list[str] = []
+    rest = iter(argv)
+    for word in rest:
+        if word.startswith("--generator."):
+            if "=" not in word:
+                next(rest, None)
+        else:
+            words.append(word)
+    return words
 
 
 def _is_group(name: str) -> bool:

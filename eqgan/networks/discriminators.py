@@ -10,7 +10,7 @@ from eqgan.groups import Z2, PlaneGroup
 from eqgan.networks.bodies import ConvBody, P4CNNBody, StridedBody
 from eqgan.networks.budget import Match
 from eqgan.networks.conditional import Conditioning, ProjectionHead, class_head, require_labels
-from eqgan.networks.parts import Body
+from eqgan.networks.parts import Body, require_widths
 from eqgan.nn import SpectralKind, linear
 from eqgan.nn.pooling import PoolMode
 
@@ -237,6 +237,7 @@ class MLPDiscriminator(HeadedDiscriminator):
         conditioning: Conditioning = "projection",
     ) -> None:
         super().__init__(image_shape, Z2, num_classes)
+        require_widths(*hidden)
         sizes = [image_shape[0] * image_shape[1] * image_shape[2], *hidden]
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise(sizes):

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from eqgan.networks.conditional import require_labels
-from eqgan.networks.parts import doubled_widths, halved
+from eqgan.networks.parts import doubled_widths, halved, require_widths
 
 
 class Generator(nn.Module, ABC):
@@ -92,6 +92,7 @@ class VanillaGenerator(Generator):
         embedding: int = 64,
     ) -> None:
         super().__init__(image_shape, latent_dim, num_classes, embedding)
+        require_widths(*hidden)
         sizes = [self.condition_dim, *hidden]
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise(sizes):
@@ -116,7 +117,7 @@ class ConvGenerator(Generator):
         num_classes, embedding: classes, and the length of their embedding beside the latent.
 
     Raises:
-        ValueError: for a side that cannot be halved down to at most 16.
+        ValueError: for a side that cannot be halved down to at most 16, or a width below 1.
     """
 
     def __init__(
@@ -128,6 +129,7 @@ class ConvGenerator(Generator):
         embedding: int = 64,
     ) -> None:
         super().__init__(image_shape, latent_dim, num_classes, embedding)
+        require_widths(width)
         channels, side, other = image_shape
         if side != other:
             raise ValueError(f"ConvGenerator needs square images, got {side}x{other}; resize them (--size)")

@@ -42,6 +42,12 @@ def halved(side: int, above: int) -> tuple[int, int]:
     return count, side
 
 
+def require_widths(*widths: int) -> None:
+    """Raises ValueError unless every layer has at least one unit or channel."""
+    if min(widths, default=1) < 1:
+        raise ValueError(f"expected a width of at least 1, got {', '.join(map(str, widths))}")
+
+
 def doubled_widths(width: int, count: int) -> list[int]:
     """One width more than halvings, doubled with each of them, up to 8 times.
 

@@ -176,6 +176,8 @@ class AdaptiveAugmentation(nn.Module, Augmentation):
                 f"target={target}, interval={interval}, images={images}"
             )
         self.pipeline = tuple(default_pipeline() if pipeline is None else pipeline)
+        if not self.pipeline:
+            raise ValueError("expected at least one change in the pipeline; or --augment none")
         self.target, self.interval, self.images = target, interval, images
         for name in ("probability", "signs", "seen", "batches"):
             self.register_buffer(name, torch.zeros(()))

@@ -21,6 +21,8 @@ from eqgan.training.module import GAN
 from eqgan.training.report import summarise
 from eqgan.training.scoring import class_shares, image_reference
 
+FEWEST = 6  # images that can be scored: precision and the like look at five neighbours of each
+
 
 @dataclass(frozen=True)
 class EvaluationSettings:
@@ -44,9 +46,9 @@ class EvaluationSettings:
     classifier: str | None = None
 
     def __post_init__(self) -> None:
-        if self.samples < 2 or (self.every is not None and self.every < 1) or self.grid < 1:
+        if self.samples < FEWEST or (self.every is not None and self.every < 1) or self.grid < 1:
             raise ValueError(
-                "evaluation: expected samples of at least 2, every and grid of at least 1, got "
+                f"evaluation: expected samples of at least {FEWEST}, every and grid of at least 1, got "
                 f"samples={self.samples}, every={self.every}, grid={self.grid}"
             )
 
@@ -80,8 +82,14 @@ class Run(TrainingRun):
         return self.gan.accumulate
 
     def check(self) -> None:
-        """Also meets a split that the data do not have, and a feature network that cannot read the images."""
-        _ = self.reference, self.classes
+        """Also meets a split that the data do not have or that is too small to score against, and a feature
+        network that cannot read the images."""
+        if len(self.reference.features) < FEWEST:
+            raise ValueError(
+                f"{self.data.name}: expected at least {FEWEST} images to score samples against, got "
+                f"{len(self.reference.features)}; --evaluation.reference names another split"
+            )
+        _ = self.classes
         super().check()
 
     def judge(self) -> Evaluation:

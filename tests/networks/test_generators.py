@@ -69,6 +69,10 @@ def test_bad_arguments():
     for generator in (ConvGenerator, VanillaGenerator):
         with pytest.raises(ValueError, match="latent of at least 1 dimension, got 0"):
             generator((1, 28, 28), latent_dim=0)
+    with pytest.raises(ValueError, match="width of at least 1, got 0"):
+        ConvGenerator((1, 28, 28), width=0)
+    with pytest.raises(ValueError, match="width of at least 1, got 8, 0"):
+        VanillaGenerator((1, 28, 28), hidden=(8, 0))
 
 
 class Echo(Generator):

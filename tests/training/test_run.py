@@ -11,6 +11,8 @@ import torch
 import yaml
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from eqgan.cli import train_gan
 from eqgan.data.module import ImageData
@@ -23,6 +25,7 @@ from eqgan.training.folder import RunFolder
 from eqgan.training.module import GAN
 from eqgan.training.report import show_summary
 from eqgan.training.run import EvaluationSettings, Run
+from tests.training.runs import refused
 
 SCALARS = {
     *("d_loss", "g_loss", "score_real", "score_fake", "penalty", "images_per_second", "epoch"),
@@ -143,9 +146,16 @@ def test_tensorboard_shows_the_grid(board):
 
 
 def test_tensorboard_knows_the_settings(shared, whole):
-    known = yaml.safe_load((shared.logs(whole) / "hparams.yaml").read_text())
-    assert known["discriminator.init_args.group"] == "p4"
-    assert known["gan.lr_generator"] == 1e-3
+    """Its page of hyperparameters lists them, and runs by their minimum FID."""
+    events = [e for path in shared.logs(whole).glob("*tfevents*") for e in EventFileLoader(str(path)).Load()]
+    values = [value for event in events for value in event.summary.value]
+    plugins = {v.tag: v.metadata.plugin_data.content for v in values if v.tag.startswith("_hparams_")}
+    start = HParamsPluginData.FromString(plugins["_hparams_/session_start_info"]).session_start_info.hparams
+    assert start["discriminator.init_args.group"].string_value == "p4"
+    assert start["gan.lr_generator"].number_value == 1e-3
+    assert start["dataset.source"].string_value == "digits"
+    shown = HParamsPluginData.FromString(plugins["_hparams_/experiment"]).experiment.metric_infos
+    assert [metric.name.tag for metric in shown] == ["fid_min"]
 
 
 def test_the_printed_table(summary, capsys):
@@ -291,6 +301,15 @@ def test_a_run_without_a_bar_or_a_table_of_classes(place):
     assert summary["run"].startswith("mine-conv-")
     assert summary["class_shares_final"] is None
     assert summary["at_minimum"]["provenance"]["data"]["split"] == "train"
+
+
+def test_too_few_real_images_to_score_against(place, capsys):
+    """Told before the first step, not after the first epoch."""
+    images = np.zeros((40, 28, 28), np.uint8)
+    np.savez(place.root / "few.npz", x_train=images, x_test=images[:5])
+    options = {"data": str(place.root / "few.npz"), "fraction": 1, "batch_size": 16}
+    line = refused(place, lambda: place.train("--epochs", "1", **options), capsys)
+    assert "few: expected at least 6 images to score samples against, got 5" in line
 
 
 def test_train_gan_takes_the_words_of_the_command_line(place, monkeypatch, capsys):
