@@ -83,14 +83,22 @@ def test_float32_and_channels_last(body):
 
 @pytest.mark.usefixtures("without_shape_checks")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_compiled():
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [*((body, "p4") for body in BODIES), *(("conv", name) for name in ("p2", "pm", "p2mm", "p4m"))],
+)
+def test_compiled(body, name):
+    """Every body, and every group."""
     torch.compiler.reset()
-    network = discriminator("conv", P4, side=8).eval()
+    group = plane_group(name)
+    network = discriminator(body, group, BODIES[body][1][0], width=4).eval()
     x = images(network)
-    graph = torch.compile(network, fullgraph=True, backend="aot_eager")
+    graph = torch.compile(
+        network, fullgraph=True, backend="aot_eager" if (body, name) == ("conv", "p4") else "eager"
+    )
     with torch.no_grad():
         torch.testing.assert_close(graph(x), network(x), rtol=1e-12, atol=1e-12)
-    assert_invariant(graph, x, P4)
+        assert_invariant(graph, x, group)
     torch.compiler.reset()
 
 
