@@ -143,6 +143,8 @@ class TrainingRun(ABC):
         # a stream of its own: it depends neither on the networks nor on what this process drew before
         torch.manual_seed((1 << 32) + self.seed)
         trainer = self._trainer(judge, recorder, guard, -1 if step is None and guard.rollbacks else step)
+        # before Lightning does, which restores a checkpoint first: float64 would go through float32
+        trainer.precision_plugin.convert_module(self.module)
         with _quiet():
             trainer.fit(self.module, datamodule=self.data, ckpt_path=checkpoint, weights_only=True)
         with eager(self.module):

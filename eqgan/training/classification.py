@@ -120,6 +120,7 @@ class Classification(pl.LightningModule):
         if self.augment is not None:
             with torch.autocast(images.device.type, enabled=False):
                 images = self.augment(images)
+        images = images.to(self.dtype)
         return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
 
     def refresh_statistics(self, batches: Iterable[Tensor], seed: int) -> None:
@@ -141,6 +142,6 @@ class Classification(pl.LightningModule):
         logits, labels = [], []
         with evaluating(self.judged), eager(self.network):
             for images, classes in batches:
-                logits.append(self.judged(images).float().cpu())
+                logits.append(self.judged(images.to(self.dtype)).float().cpu())
                 labels.append(classes.cpu())
         return gathered(torch.cat(logits)), gathered(torch.cat(labels))

@@ -123,7 +123,7 @@ class ClassificationRun(TrainingRun):
             recorder,
             judge,
             tests,
-            to_unit(self.data.train.head(256)).to(module.device),
+            to_unit(self.data.train.head(256)).to(module.device, module.dtype),
             self.folder,
             self.data,
             self.settings,

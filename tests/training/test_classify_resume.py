@@ -39,6 +39,13 @@ def test_after_an_interrupt(classifiers, classified, monkeypatch, capsys):
     require_same_run(classifiers, "stopped", classified)
 
 
+def test_in_double_precision(small_place):
+    small_place.train("--name", "whole", "--epochs", "2", precision="64-true")
+    small_place.train("--name", "halved", "--epochs", "1", precision="64-true")
+    small_place.resume("halved", "--epochs", "2")
+    require_same_run(small_place, "halved", "whole")
+
+
 @pytest.mark.parametrize("settings", [{"optimizer": "sgd"}, {"optimizer": "adamw", "fit__ema_decay": 0}])
 def test_with_a_schedule_that_knows_the_end(settings, small_place, monkeypatch):
     """The rate falls towards the last step, so a run that was stopped must know the same last step."""

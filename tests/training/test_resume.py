@@ -39,6 +39,14 @@ def test_after_two_of_four_epochs(shared, whole):
     require_same_run(shared, "halved", whole)
 
 
+def test_in_double_precision(shared):
+    """What Lightning restores before it converts the networks is rounded to float32."""
+    shared.train("--name", "double", "--epochs", "2", precision="64-true")
+    shared.train("--name", "double-halved", "--epochs", "1", precision="64-true")
+    shared.resume("double-halved", "--epochs", "2")
+    require_same_run(shared, "double-halved", "double")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
 def test_after_a_signal(number, shared, whole, monkeypatch, capsys):
     """Five batches an epoch: the signal comes in the middle of the third."""
