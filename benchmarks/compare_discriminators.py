@@ -32,6 +32,7 @@ from eqgan.metrics import score_features
 from eqgan.networks import OrbitGenerator
 from eqgan.training.callbacks import read_checkpoint
 from eqgan.training.report import versions
+from eqgan.training.run import Run
 
 HERE = Path(__file__).resolve().parent
 COLOURS = {"z2": "#888888", "p4": "#1f77b4", "p4m": "#d62728"}
@@ -59,6 +60,12 @@ def run(work: Path, group: str, seed: int, epochs: int, extra: list[str]) -> dic
     return train_gan([*words, "--resume", name] if started else [*words, "--name", name])
 
 
+def load_best(made: Run) -> None:
+    """Gives the averaged generator of a prepared run the weights of its least FID."""
+    state = read_checkpoint(made.folder.best)["state_dict"]
+    made.gan.ema.load_state_dict({k[4:]: v for k, v in state.items() if k.startswith("ema.")})
+
+
 @torch.no_grad()
 def moved_by(work: Path, name: str, group: PlaneGroup) -> float:
     """FID of a finished run's best generator whose samples are moved by random elements of another group.
@@ -67,8 +74,7 @@ def moved_by(work: Path, name: str, group: PlaneGroup) -> float:
     """
     where = ["--log_dir", str(work / "logs"), "--samples_dir", str(work / "samples")]
     made, _ = prepare(*parse_gan(["--resume", name, *where]))
-    state = read_checkpoint(made.folder.best)["state_dict"]
-    made.gan.ema.load_state_dict({k[4:]: v for k, v in state.items() if k.startswith("ema.")})
+    load_best(made)
     orbit = OrbitGenerator(made.gan.ema.module, group).eval()
     draws = torch.Generator().manual_seed(made.seed)
     latents = [orbit.draw_latents(1000, draws) for _ in range(made.evaluation.samples // 1000)]

@@ -1,4 +1,4 @@
-"""What the programs share that train many classifiers: one run, all of them, and their scores over seeds."""
+"""What the programs share that train many networks: one run, all of them, and their scores over seeds."""
 
 import argparse
 import json
@@ -17,8 +17,11 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import yaml
+from speed import write
 
+from eqgan.cli import train_gan
 from eqgan.files import atomic_write
+from eqgan.training.lock import RunLock
 
 HERE = Path(__file__).resolve().parent
 CONFIGS = HERE.parent / "configs" / "classify"
@@ -173,6 +176,32 @@ def parser_of_runs(name: str, description: str, quick: str) -> argparse.Argument
     parser.add_argument("--quick", action="store_true", help=f"{quick}: a check of the program")
     parser.add_argument("--out", type=Path, default=HERE / "results" / f"{name}.json")
     return parser
+
+
+def kept_or_made(work: Path, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
+    """The record of a finished run, made now if it is not there yet; None while another process makes it."""
+    kept = work / "results" / f"{name}.json"
+    try:
+        with RunLock(work / "locks" / f"{name}.lock"):
+            if not kept.is_file():
+                write(kept, make())
+            return json.loads(kept.read_text())
+    except BlockingIOError:
+        return None
+
+
+def gan_summary(work: Path, name: str, words: list[str]) -> dict[str, Any]:
+    """The summary of a GAN's run, which is begun, gone on with, or found finished."""
+    logs = work / "logs" / name
+    if (logs / "summary.json").is_file():
+        return json.loads((logs / "summary.json").read_text())
+    how = ["--resume", name] if (logs / "config.yaml").is_file() else ["--name", name]
+    return train_gan([*words, *places(work), *how])
+
+
+def places(work: Path) -> list[str]:
+    """Where the runs of GANs lie."""
+    return ["--log_dir", str(work / "logs"), "--samples_dir", str(work / "samples")]
 
 
 def save(figure: Any, path: Path, dpi: int = 110) -> None:

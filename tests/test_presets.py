@@ -1,0 +1,143 @@
+"""The presets: networks and lengths of their recipes, and the program that trains them all."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+import eqgan
+from eqgan.cli import gan_parser, parse_gan
+from eqgan.cli.runs import plain_settings
+from eqgan.training.load import gan_from_settings
+
+ROOT = Path(eqgan.__file__).parents[1]
+CONFIGS = {path.stem: path for path in sorted((ROOT / "configs").glob("*.y*ml"))}
+MEASURED_ELSEWHERE = {"rotmnist_z2", "rotmnist_p4", "rotmnist_p4m"}  # compare_discriminators.py, study.py
+IMAGES = {  # of a source: shape, classes
+    "cifar10": ((3, 32, 32), 10),
+    "bccd": ((3, 64, 64), 3),
+    "mirabest": ((1, 64, 64), 2),
+}
+MADE = {  # generator and discriminator, hence every width; those of Dey et al. are the paper's own counts
+    "gegan_rotmnist": (2_631_296, 1_478_657),
+    "spgan_rotmnist": (2_631_296, 1_478_657),
+    "vanilla": (1_493_520, 1_460_225),
+}
+STEPS = {  # of the generator, on so many images
+    "gegan_rotmnist": (20_009, 12_000),
+    "spgan_rotmnist": (20_460, 6_000),
+    "r3gan": (20_009, 12_000),
+    "dcgan": (19_995, 12_000),
+    "c4mnist_p4": (27_600, 3_000),
+    "vanilla": (23_400, 60_000),
+}
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def built(request):
+    """Name, settings and networks of a config at its own widths, for images of its data."""
+    parser = gan_parser()
+    _, config = parse_gan(["--config", str(CONFIGS[request.param])])
+    shape, classes = IMAGES.get(config.dataset.source, ((1, 28, 28), 10))
+    gan = gan_from_settings(plain_settings(parser, config), shape, classes if config.conditional else 0)
+    return request.param, config, gan
+
+
+def test_every_config_builds_at_its_own_widths(built):
+    name, _, gan = built
+    counts = tuple(sum(p.numel() for p in n.parameters()) for n in (gan.generator, gan.discriminator))
+    assert min(counts) > 10_000
+    assert counts == MADE.get(name, counts)
+
+
+def test_a_recipe_is_as_long_as_its_source_says(built):
+    name, config, gan = built
+    steps, images = STEPS.get(name, (None, config.dataset.batch_size))
+    found = None if steps is None else images // config.dataset.batch_size * config.epochs
+    assert steps == (None if found is None else found // gan.discriminator_steps)
+
+
+@pytest.fixture(scope="module")
+def presets():
+    """As when it is called, the program finds the others beside it."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    yield importlib.import_module("presets")
+    sys.path.remove(str(ROOT / "benchmarks"))
+
+
+def test_the_program_knows_every_preset(presets):
+    assert {*presets.PRESETS} == {*CONFIGS} - MEASURED_ELSEWHERE
+
+
+def test_it_is_made_of_commands_that_parse(presets):
+    for form in presets.FORMS.values():
+        for name, preset in presets.PRESETS.items():
+            _, config = parse_gan(presets.words(name, form, []))
+            if form.epochs is None:
+                assert config == parse_gan(["--config", str(CONFIGS[name]), "--seed", "0"])[1]
+                continue
+            steps = config.trainer["limit_train_batches"]
+            images = config.dataset.passes * (form.images or preset.images)
+            assert images >= steps * config.dataset.batch_size, "an epoch ends before its steps are made"
+            assert steps * form.epochs == config.gan.discriminator_steps * (form.steps or preset.steps), (
+                f"{name}: the steps do not split into {form.epochs} equal epochs"
+            )
+
+
+def called(presets, monkeypatch, tmp_path, *words):
+    """Runs the program; its results."""
+    where = ["--work", tmp_path / "work", "--out", tmp_path / "presets.json", "--docs", tmp_path / "docs"]
+    monkeypatch.setattr(sys, "argv", ["presets.py", *words, *map(str, where)])
+    presets.main()
+    return json.loads((tmp_path / "presets.json").read_text())
+
+
+def test_two_presets_are_trained_on_the_digits(presets, monkeypatch, tmp_path, capsys):
+    result = called(presets, monkeypatch, tmp_path, "--check", "--only", "spgan_rotmnist,r3gan")
+    assert (result["form"], result["finished"], result["planned"]) == ("check", 2, len(presets.PRESETS))
+    first, second = result["presets"]
+    assert (first["preset"], first["steps"], first["data"]) == ("spgan_rotmnist", 4, "digits")
+    assert first["narrowed"] == ["--generator.width", "4", "--discriminator.width", "4"]
+    assert first["recipe_parameters"]["generator"] == 2_631_296 > first["parameters"]["generator"]
+    assert second["recipe_steps"] == 107 * (first["training_images"] // 64)
+    assert first["fid"]["training_images"] < first["fid"]["before"], "real images are no better than noise"
+    assert first["invariance_error"] < 1e-4
+    page = (tmp_path / "docs" / "presets.md").read_text()
+    assert "| `r3gan` | arXiv:2501.05441 | digits, 1,437 |" in page
+    assert (tmp_path / "docs" / "images" / "presets.png").is_file()
+
+    monkeypatch.setattr(presets, "trained", lambda *_: pytest.fail("a finished preset was repeated"))
+    again = called(presets, monkeypatch, tmp_path, "--check", "--only", "r3gan")
+    assert again["presets"] == result["presets"]
+
+
+def test_the_score_before_training_is_that_of_the_first_weights(presets, monkeypatch, tmp_path):
+    """It is taken when the run is over, from a network that is built anew."""
+    words = presets.words("r3gan", presets.FORMS["check"], [])
+    where = ["--log_dir", str(tmp_path / "logs"), "--samples_dir", str(tmp_path / "samples")]
+    first, _ = presets.prepare(*parse_gan([*words, *where, "--name", "first"]))
+    row = presets.trained("r3gan", presets.FORMS["check"], tmp_path, [])
+    judge = first.judge()
+    features = judge.features(first.gan, stream=0)
+    assert row["fid"]["before"] == presets.score_features(features, judge.reference, neighbours=False).fid
+    assert row["fid"]["before"] != row["fid"]["end"]
+
+
+def test_it_says_what_did_not_learn(presets):
+    page = importlib.import_module("presets_page")
+    good = {"preset": "good", "fid": {"before": 9.0, "end": 3.0}, "spread": 0.9, "rollbacks": []}
+    assert page.told([good]) == ["All of them learn: FID at the end is below FID before training."]
+    bad = {"preset": "bad", "fid": {"before": 9.0, "end": 9.5}, "spread": 0.01, "rollbacks": [{}]}
+    assert [line.split(":")[0] for line in page.told([good, bad])] == [
+        "- `bad` did not learn",
+        "- `bad` collapsed",
+        "- `bad` diverged, and went on at half the rates",
+    ]
+
+
+def test_an_unknown_preset_is_refused(presets, monkeypatch, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        called(presets, monkeypatch, tmp_path, "--only", "gegan")
+    assert "unknown gegan; known: gegan_rotmnist" in capsys.readouterr().err
