@@ -64,16 +64,16 @@ class Preset:
 DEY, BIRRELL = "arXiv:2005.01683", "arXiv:2202.01129"
 PRESETS = {
     "gegan_rotmnist": Preset(DEY, 12_000, 320, (16, 16)),
-    "spgan_rotmnist": Preset(BIRRELL, 6_000, 320, (16, 16)),
-    "r3gan": Preset("arXiv:2501.05441", 12_000, 240, (8, 8)),
-    "dcgan": Preset("arXiv:1511.06434", 12_000, 720, (16, 32)),
-    "c4mnist_p4": Preset("data and scores of arXiv:2402.19369", 3_000, 720, (12, 16)),
-    "cifar10_pm": Preset(DEY, 17_000, 160, (8, 8)),
-    "bccd_p4m": Preset(f"{DEY}, {BIRRELL}", 1_448, 100, (4, 4)),
-    "mirabest_p4m": Preset(f"{DEY}, {BIRRELL}", 698, 100, (4, 4)),
-    "conv_hinge_p4": Preset("arXiv:1802.05957", 12_000, 400),
-    "p4cnn": Preset("arXiv:1602.07576", 12_000, 480),
-    "vanilla": Preset("Rath, 2020", 12_000, 600),
+    "spgan_rotmnist": Preset(BIRRELL, 6_000, 240, (16, 16)),
+    "r3gan": Preset("arXiv:2501.05441", 12_000, 200, (8, 8)),
+    "dcgan": Preset("arXiv:1511.06434", 12_000, 600, (16, 32)),
+    "c4mnist_p4": Preset("data and scores of arXiv:2402.19369", 3_000, 600, (12, 16)),
+    "cifar10_pm": Preset(DEY, 17_000, 120, (8, 8)),
+    "bccd_p4m": Preset(f"{DEY}, {BIRRELL}", 1_448, 80, (4, 4)),
+    "mirabest_p4m": Preset(f"{DEY}, {BIRRELL}", 698, 80, (4, 4)),
+    "conv_hinge_p4": Preset("arXiv:1802.05957", 12_000, 280),
+    "p4cnn": Preset("arXiv:1602.07576", 12_000, 320),
+    "vanilla": Preset("Rath, 2020", 12_000, 480),
 }
 
 
