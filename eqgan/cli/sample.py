@@ -1,4 +1,4 @@
-"""``eqgan sample``: images of a trained GAN, as an .npz file, a folder of PNG files, or a grid."""
+"""``eqgan sample``: images of a trained GAN, as an .npz file, a folder of PNG or JPEG files, or a grid."""
 
 import argparse
 import json
@@ -29,6 +29,7 @@ EXAMPLES = """\
   eqgan sample logs/my-run -n 500 --out folder/ --seed 1 --truncation 0.7
   eqgan sample logs/my-run -n 8 --orbit --out orbits.png     each sample under every element of the group
   eqgan sample logs/my-run -n 100 --class 3 --out threes/    of a conditional GAN
+  eqgan sample logs/my-run -n 50000 --jpeg --out folder/     JPEG files, as some published scores are of
 """
 MOST_IN_A_GRID = 4096
 
@@ -48,10 +49,19 @@ def _parser() -> CommandParser:
     add("--truncation", type=float, metavar="T", help="cut the normal law of the latents off at +-T")
     add("--class", dest="label", type=int, metavar="K", help="number of a class, if the GAN is conditional")
     add("--orbit", action="store_true", help="each sample moved by every element of the group, exactly")
+    told = "a folder of JPEG files, of this quality (1 to 95; 75), instead of PNG"
+    add("--jpeg", type=_quality, nargs="?", const=75, metavar="Q", help=told)
     group_option(parser, "of --orbit; else that of the discriminator")
     add("--overwrite", action="store_true", help="replace what is there")
     device_option(parser)
     return parser
+
+
+def _quality(text: str) -> int:
+    quality = whole(1)(text)
+    if quality > 95:
+        raise argparse.ArgumentTypeError(f"expected a quality from 1 to 95, got {text!r}")
+    return quality
 
 
 def _sample(options: argparse.Namespace) -> dict[str, Any]:
@@ -68,10 +78,11 @@ def _sample(options: argparse.Namespace) -> dict[str, Any]:
         "truncation": options.truncation,
         "class": options.label,
         "orbit": None if group is None else group.name,
+        "jpeg": options.jpeg,
         "out": str(options.out),
         "eqgan": eqgan.__version__,
     }
-    _write(options.out, parts, group, about)
+    _write(options.out, parts, group, about, options.jpeg)
     if options.json:
         print(as_json(about))
     else:
@@ -85,6 +96,8 @@ def _require_free(options: argparse.Namespace) -> None:
     out, kind = options.out, options.out.suffix.lower()
     if kind not in (".npz", ".png", ""):
         raise ValueError(f"--out {out}: expected a name ending in .npz or .png, or a folder, got {kind}")
+    if options.jpeg is not None and kind:
+        raise ValueError(f"--jpeg: expected a folder to write the files into, got --out {out}")
     if kind == ".png" and options.count > MOST_IN_A_GRID:
         raise ValueError(f"a grid holds at most {MOST_IN_A_GRID} samples, got {options.count}; use .npz")
     taken = any(out.iterdir()) if out.is_dir() else out.exists()
@@ -97,7 +110,9 @@ def _require_free(options: argparse.Namespace) -> None:
         raise PermissionError(f"--out {out}: {parent} cannot be written to; choose another folder")
 
 
-def _write(out: Path, parts: list[Samples], group: PlaneGroup | None, about: dict[str, Any]) -> None:
+def _write(
+    out: Path, parts: list[Samples], group: PlaneGroup | None, about: dict[str, Any], jpeg: int | None
+) -> None:
     images = torch.cat([to_bytes(part.images) for part in parts])
     moved = images[:, None] if group is None else orbits(images, group)
     if out.suffix.lower() == ".npz":
@@ -105,7 +120,7 @@ def _write(out: Path, parts: list[Samples], group: PlaneGroup | None, about: dic
     elif out.suffix.lower() == ".png":
         save_grid(to_unit(moved.flatten(0, 1)), out, 8 if group is None else group.order)
     else:
-        _write_folder(out, moved, parts)
+        _write_folder(out, moved, parts, jpeg)
 
 
 def _write_npz(
@@ -124,8 +139,9 @@ def _write_npz(
         np.savez(file, about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]
 
 
-def _write_folder(out: Path, moved: Tensor, parts: list[Samples]) -> None:
-    """One PNG an image, in a folder a class if there are classes; all of them, or no folder."""
+def _write_folder(out: Path, moved: Tensor, parts: list[Samples], jpeg: int | None) -> None:
+    """One PNG (or JPEG of this quality) an image, in a folder a class if there are classes; all or none."""
+    suffix, options = (".png", {}) if jpeg is None else (".jpg", {"quality": jpeg})
     labels = None if parts[0].labels is None else torch.cat([p.labels for p in parts if p.labels is not None])
     temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
@@ -133,8 +149,9 @@ def _write_folder(out: Path, moved: Tensor, parts: list[Samples]) -> None:
             folder = temporary if labels is None else temporary / str(int(labels[i]))
             folder.mkdir(parents=True, exist_ok=True)
             for g, pixels in enumerate(images):
-                name = f"{i:06d}.png" if len(images) == 1 else f"{i:06d}_g{g}.png"
-                Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(folder / name)
+                name = f"{i:06d}{suffix}" if len(images) == 1 else f"{i:06d}_g{g}{suffix}"
+                grey = pixels.shape[-1] == 1
+                Image.fromarray(pixels[..., 0] if grey else pixels).save(folder / name, **options)
         if out.exists():
             shutil.rmtree(out)
         temporary.rename(out)

@@ -2,12 +2,14 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from eqgan.cli.evaluate import evaluate
 from eqgan.cli.sample import sample
 from eqgan.data.sources import load_images
 from eqgan.groups import P4, P4M
@@ -45,6 +47,24 @@ def test_a_folder_of_pictures(run):
     assert torch.equal(found.images, drawn(run, 3))
     assert sorted(os.listdir("here/folder")) == ["000000.png", "000001.png", "000002.png"]
     assert os.listdir("here") == ["folder"]
+
+
+def test_a_folder_of_jpegs_as_some_published_scores_were_made_of(run):
+    """The protocol of C4-MNIST: samples with the losses of JPEG, scored as a folder of images."""
+    sample([str(run), "-n", "30", "--jpeg", "--out", "default"])
+    sample([str(run), "-n", "30", "--jpeg", "20", "--out", "coarse"])
+    exact = drawn(run, 30).float()
+    errors = {}
+    for folder in ("default", "coarse"):
+        assert len(list(Path(folder).glob("*.jpg"))) == len(os.listdir(folder)) == 30
+        found = load_images(folder)
+        assert found.images.shape == exact.shape
+        errors[folder] = (found.images.float() - exact).abs().mean().item()
+    assert 0 < errors["default"] < errors["coarse"] < 30
+    np.savez("real.npz", images=drawn(run, 30, seed=1).numpy())
+    scores = evaluate(["default", "--reference", "real.npz", "--json"])
+    assert scores["fid"] > 0
+    assert scores["provenance"]["samples"] == 30
 
 
 def test_a_grid(run):
@@ -114,6 +134,8 @@ def test_a_folder_is_written_whole_or_not_at_all(run, complaint, monkeypatch):
         ("--out x.npz --class 3", 1, "this GAN is unconditional"),
         ("--out x.npz --truncation 0", 1, "expected a number above 0"),
         ("--out x.gif", 1, "expected a name ending in .npz or .png, or a folder, got .gif"),
+        ("--out x.npz --jpeg", 1, "--jpeg: expected a folder to write the files into, got --out x.npz"),
+        ("--out folder --jpeg 100", 2, "expected a quality from 1 to 95, got '100'"),
         ("--out x.png -n 5000", 1, "a grid holds at most"),
         ("--out /proc/x.npz", 1, "/proc"),
         ("--out x.npz -n 0", 2, "at least 1"),
