@@ -3,7 +3,7 @@
 import ast
 import logging
 import re
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pathlib import Path
 
 import pytest
@@ -267,6 +267,9 @@ def test_the_installed_command(monkeypatch, capsys):
     main()
     told = capsys.readouterr().out
     assert all(re.search(rf"eqgan {name} +\w", told) for name in COMMANDS)
+    monkeypatch.setattr("sys.argv", ["eqgan", "--version"])
+    main()
+    assert capsys.readouterr().out == f"eqgan {version('eqgan')}\n"
     monkeypatch.setattr("sys.argv", ["eqgan", "trian"])
     with pytest.raises(SystemExit) as stop:
         main()

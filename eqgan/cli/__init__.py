@@ -3,6 +3,7 @@
 import sys
 from importlib import import_module
 
+from eqgan import __version__
 from eqgan.cli.building import prepare, set_lengths
 from eqgan.cli.options import fail
 from eqgan.cli.parsing import expand, gan_parser, parse_gan
@@ -32,6 +33,9 @@ def main() -> None:
     command = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if command in ("-h", "--help"):
         print(overview())
+        return
+    if command == "--version":
+        print(f"eqgan {__version__}")
         return
     if command not in COMMANDS:
         fail(f"unknown command {command!r}; known: {', '.join(COMMANDS)}", status=2)
