@@ -23,7 +23,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
-from many_runs import save
+from many_runs import places, save
 from speed import write
 
 from eqgan.cli import gan_parser, parse_gan, prepare, set_lengths, train_gan
@@ -54,8 +54,7 @@ def run(work: Path, group: str, seed: int, epochs: int, extra: list[str]) -> dic
     summary = work / "logs" / name / "summary.json"
     if summary.is_file() and json.loads(summary.read_text())["epochs"] >= epochs:
         return json.loads(summary.read_text())
-    where = ["--log_dir", str(work / "logs"), "--samples_dir", str(work / "samples")]
-    words = ["--disc", group, "--seed", str(seed), "--epochs", str(epochs), *where, *extra]
+    words = ["--disc", group, "--seed", str(seed), "--epochs", str(epochs), *places(work), *extra]
     started = (work / "logs" / name / "config.yaml").is_file()
     return train_gan([*words, "--resume", name] if started else [*words, "--name", name])
 
@@ -72,8 +71,7 @@ def moved_by(work: Path, name: str, group: PlaneGroup) -> float:
 
     The control for z2: is it the discriminator, or only the random element in the samples?
     """
-    where = ["--log_dir", str(work / "logs"), "--samples_dir", str(work / "samples")]
-    made, _ = prepare(*parse_gan(["--resume", name, *where]))
+    made, _ = prepare(*parse_gan(["--resume", name, *places(work)]))
     load_best(made)
     orbit = OrbitGenerator(made.gan.ema.module, group).eval()
     draws = torch.Generator().manual_seed(made.seed)

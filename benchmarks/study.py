@@ -35,15 +35,13 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from compare_discriminators import curve, moved_by
-from many_runs import save
+from many_runs import gan_summary, kept_or_made, save
 from matplotlib.ticker import LogLocator, NullFormatter
 from speed import write
 
-from eqgan.cli import train_gan
 from eqgan.cli.evaluate import evaluate
 from eqgan.files import atomic_write
 from eqgan.groups import P4
-from eqgan.training.lock import RunLock
 from eqgan.training.report import versions
 
 HERE = Path(__file__).resolve().parent
@@ -124,7 +122,7 @@ def cells(form: Form) -> Iterator[Cell]:
         yield Cell(share, disc, gen, seed)
 
 
-def words(cell: Cell, form: Form, work: Path, root: list[str]) -> list[str]:
+def words(cell: Cell, form: Form, root: list[str]) -> list[str]:
     """Of the command line."""
     # so many passes that an epoch is a sixth of the steps; what they have too much the trainer leaves out
     steps = form.steps // EPOCHS
@@ -139,37 +137,19 @@ def words(cell: Cell, form: Form, work: Path, root: list[str]) -> list[str]:
         *("--trainer", json.dumps({"limit_train_batches": steps})),
         *(["--augment", "rotation"] if "+" in cell.disc else []),
         *form.settings,
-        *("--log_dir", str(work / "logs"), "--samples_dir", str(work / "samples")),
     ]
 
 
 def run(cell: Cell, form: Form, work: Path, root: list[str]) -> dict[str, Any] | None:
     """Train, or go on training, and score one cell; None if another process is at it."""
-    kept = work / "results" / f"{cell.name}.json"
-    lock = RunLock(work / "locks" / f"{cell.name}.lock")
-    try:
-        lock.acquire()
-    except BlockingIOError:
-        return None
-    try:
-        if not kept.is_file():
-            write(kept, trained(cell, form, work, root))
-        return json.loads(kept.read_text())
-    finally:
-        lock.release()
+    return kept_or_made(work, cell.name, lambda: trained(cell, form, work, root))
 
 
 def trained(cell: Cell, form: Form, work: Path, root: list[str]) -> dict[str, Any]:
     """The scores of one cell."""
-    logs = work / "logs" / cell.name
-    if (logs / "summary.json").is_file():
-        summary = json.loads((logs / "summary.json").read_text())
-    else:
-        started = (logs / "config.yaml").is_file()
-        how = ["--resume", cell.name] if started else ["--name", cell.name]
-        summary = train_gan([*words(cell, form, work, root), *how])
+    summary = gan_summary(work, cell.name, words(cell, form, root))
     with contextlib.redirect_stdout(io.StringIO()):
-        again = evaluate([str(logs), "--samples", "2000", "--json", *root])
+        again = evaluate([str(work / "logs" / cell.name), "--samples", "2000", "--json", *root])
     moved = moved_by(work, cell.name, P4) if cell.group == "z2" and form.data == "rotmnist" else None
     return {
         **vars(cell),

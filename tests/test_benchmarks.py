@@ -170,7 +170,7 @@ def test_the_study_is_made_of_commands_that_parse(study, tmp_path):
         planned = list(study.cells(form))
         assert len({cell.name for cell in planned}) == len(planned)
         for cell in planned:
-            _, config = parse_gan(study.words(cell, form, tmp_path, []))
+            _, config = parse_gan(study.words(cell, form, []))
             each = config.dataset.passes * round(form.images * cell.share)
             assert each >= form.steps // study.EPOCHS * form.batch, "an epoch ends before its steps are made"
     assert len(list(study.cells(study.FULL))) == 5 * 4 * 3 * 3
