@@ -208,6 +208,21 @@ def test_a_cell_that_another_process_holds_is_left_to_it(study, monkeypatch, tmp
     assert study.run(cell, study.QUICK, tmp_path, [])["fid"] == 3.0
 
 
+def test_a_cell_of_the_study_that_was_interrupted_is_resumed(study, tmp_path, monkeypatch):
+    """As after a kill in its second epoch: the rest is trained, and all that the study tells is scored."""
+    monkeypatch.setenv("EQGAN_CACHE", str(tmp_path))
+    cell = study.Cell(0.5, "z2+rotation", "equivariant", 0)
+    study.train_gan([*study.words(cell, study.CHECK, tmp_path, []), "--name", cell.name, "--epochs", "1"])
+    (tmp_path / "logs" / cell.name / "summary.json").unlink()
+    before = (tmp_path / "samples" / cell.name / "epoch_0000.png").stat().st_mtime_ns
+    found = study.run(cell, study.CHECK, tmp_path, [])
+    assert found["steps"] == len(found["curve"]) == study.EPOCHS
+    assert (tmp_path / "samples" / cell.name / "epoch_0000.png").stat().st_mtime_ns == before
+    assert found["orientation"]["samples"] >= 0
+    assert found["memorisation"]["ratio"] > 0
+    assert study.run(cell, study.CHECK, tmp_path, []) == found
+
+
 def made_up_cell(cell, fid):
     """The scores of a run of the study that never happened."""
     return {

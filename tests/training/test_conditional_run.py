@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from eqgan.cli import train_gan
 from eqgan.cli.evaluate import evaluate
@@ -70,6 +71,14 @@ def test_the_table_has_the_classes(shared, conditional):
     assert 0 <= scores["accuracy"] <= 1
     assert 0 <= summary["invariance_error"] < 1e-9
     assert summary["generator"]["multiply_adds"] > 0
+
+
+def test_tensorboard_has_the_classes(shared, conditional):
+    events = EventAccumulator(str(shared.logs(conditional)))
+    events.Reload()
+    assert {"class_accuracy", "augment_probability", "penalty"} <= set(events.Tags()["scalars"])
+    accuracies = [float(row["class_accuracy"]) for row in shared.rows(conditional)]
+    assert [event.value for event in events.Scalars("class_accuracy")] == pytest.approx(accuracies)
 
 
 def test_a_row_of_the_grid_is_a_class(shared, conditional):

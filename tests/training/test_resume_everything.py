@@ -23,12 +23,14 @@ def cases() -> list[tuple[str, ...]]:
 
 
 def words_of(case: tuple[str, ...]) -> list[str]:
-    """The words of a small run; conditional where both networks can be."""
+    """The words of a small run; conditional where both networks are more than plain."""
     kind = dict(zip(case[::2], case[1::2]))
     words = ["--data", "digits", "--batch-size", "16", "--fraction", "0.03", "--precision", "32-true", *case]
     words += WIDTH.get(kind["--disc-arch"], ("--discriminator.width", "2"))
     words += WIDTH.get(kind.get("--gen", ""), ("--generator.width", "4"))
-    words += ["--conditional"] if "--gen-arch" in kind and kind["--disc-arch"] != "mlp" else []
+    if kind["--gen"] not in ("vanilla", "conv") and kind["--disc-arch"] != "mlp":
+        told = "auxiliary" if kind["--gen"] == "p4m" else "projection"
+        words += ["--conditional", "--discriminator.conditioning", told]
     words += [] if kind["--disc-arch"] == "mlp" else ["--disc", "p2"]
     words += ["--evaluation.samples", "8", "--evaluation.every", "1", "--evaluation.grid", "4"]
     return [*words, "--trainer.log_every_n_steps", "2"]
@@ -47,3 +49,4 @@ def test_nothing_is_left_out():
     chosen = {word for case in cases() for word in case}
     for option in ROUNDS:
         assert set(CHOICES[option][1]) <= chosen
+    assert {"auxiliary", "projection"} <= {word for case in cases() for word in words_of(case)}

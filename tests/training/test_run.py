@@ -158,6 +158,15 @@ def test_tensorboard_knows_the_settings(shared, whole):
     assert [metric.name.tag for metric in shown] == ["fid_min"]
 
 
+def test_the_progress_bar(place, capsys):
+    """Losses and speed while it trains, the score when there is one."""
+    place.train("--epochs", "1", "--trainer.limit_train_batches", "2")
+    out, err = capsys.readouterr()
+    bars = [line for line in re.split("[\r\n]", out + err) if "Epoch 0" in line]
+    assert re.search(r"\d+/2 .*d_loss=[-\d.e+]+, g_loss=[-\d.e+]+, img/s=\d+", bars[-1])
+    assert re.search(r"img/s=\d+, fid=[\d.e+]+, fid_min=[\d.e+]+", bars[-1])
+
+
 def test_the_printed_table(summary, capsys):
     show_summary(summary)
     table = " ".join(capsys.readouterr().out.split())
