@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import eqgan
-from eqgan.cli import parse_gan
+from eqgan.cli import parse_gan, train_gan
 from eqgan.training.lock import RunLock
 
 BENCHMARKS = Path(eqgan.__file__).parents[1] / "benchmarks"
@@ -210,9 +210,11 @@ def test_a_cell_that_another_process_holds_is_left_to_it(study, monkeypatch, tmp
 
 def test_a_cell_of_the_study_that_was_interrupted_is_resumed(study, tmp_path, monkeypatch):
     """As after a kill in its second epoch: the rest is trained, and all that the study tells is scored."""
+    many_runs = importlib.import_module("many_runs")
     monkeypatch.setenv("EQGAN_CACHE", str(tmp_path))
     cell = study.Cell(0.5, "z2+rotation", "equivariant", 0)
-    study.train_gan([*study.words(cell, study.CHECK, tmp_path, []), "--name", cell.name, "--epochs", "1"])
+    words = study.words(cell, study.CHECK, [])
+    train_gan([*words, *many_runs.places(tmp_path), "--name", cell.name, "--epochs", "1"])
     (tmp_path / "logs" / cell.name / "summary.json").unlink()
     before = (tmp_path / "samples" / cell.name / "epoch_0000.png").stat().st_mtime_ns
     found = study.run(cell, study.CHECK, tmp_path, [])
