@@ -2,6 +2,7 @@
 
     python benchmarks/speed.py                     # some ten minutes on two cores
     python benchmarks/speed.py --quick             # fewer rounds and cases
+    python benchmarks/speed.py --only step         # one part again; the file keeps the others
 
 Layers: the bank and its convolution against `F.conv2d` with the same channel counts, forward and backward,
 batch 64. Step: a step of `train_gan.py --disc p4 --disc-arch conv` in Lightning against a bare loop
@@ -291,13 +292,12 @@ def main() -> None:
         "evaluation": lambda: evaluation(3),
         "start_up": start_up,
     }
-    result: dict[str, Any] = {
-        "program": "benchmarks/speed.py",
-        "rounds": rounds,
-        "versions": versions(),
-    }
+    kept = json.loads(options.out.read_text()) if options.out.is_file() else {}
+    result: dict[str, Any] = {"program": "benchmarks/speed.py", "measured": kept.get("measured", {})}
+    result |= {name: kept[name] for name in parts if name in kept}
     for name in options.only.split(","):
         result[name] = parts[name]()
+        result["measured"][name] = {"rounds": rounds, **versions()}
         write(options.out, result)
         print(name, json.dumps(result[name]) if name != "layers" else "", flush=True)
 

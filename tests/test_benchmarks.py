@@ -160,6 +160,23 @@ def test_transfer_starts_from_plain_networks(beside_each_other, monkeypatch, tmp
     assert set(begun) == {"pretrain-s1"}, "what has its record is not repeated"
 
 
+def test_a_part_of_the_speed_that_is_measured_again_leaves_the_others(
+    beside_each_other, monkeypatch, tmp_path
+):
+    speed = importlib.import_module("speed")
+    out = tmp_path / "speed.json"
+    for part, rounds in (("start_up", "5"), ("evaluation", "9")):
+        monkeypatch.setattr(speed, part, lambda *_, part=part: {"seconds": len(part)})
+        monkeypatch.setattr("sys.argv", ["speed.py", "--only", part, "--rounds", rounds, "--out", str(out)])
+        speed.main()
+    found = json.loads(out.read_text())
+    assert (found["start_up"], found["evaluation"]) == ({"seconds": 8}, {"seconds": 10})
+    assert {name: how["rounds"] for name, how in found["measured"].items()} == {
+        "start_up": 5,
+        "evaluation": 9,
+    }
+
+
 @pytest.fixture(scope="module")
 def study(beside_each_other):
     return importlib.import_module("study")
