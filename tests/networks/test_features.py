@@ -8,6 +8,7 @@ import torch
 
 from eqgan.data.sources import load_images
 from eqgan.groups import P4
+from eqgan.metrics import FeatureExtractor
 from eqgan.metrics.equivariance import invariance_error
 from eqgan.networks import features
 from eqgan.networks.features import FeatureNetwork, feature_network, feature_network_record
@@ -32,6 +33,12 @@ def test_what_is_known_of_it_is_recorded():
     assert 0 < record["test_median_angle_error_degrees"] < 30
     assert record["name"]
     assert "Rotated MNIST" in record["trained_on"]
+
+
+def test_scores_name_it_by_one_hash():
+    """The one in docs/fid.md, in the table of every run and in every record."""
+    told = FeatureExtractor.from_module(feature_network(), "digits").describe()
+    assert told["sha256"].startswith("513524cc")
 
 
 def test_it_is_frozen_and_shared():
