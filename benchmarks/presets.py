@@ -4,10 +4,10 @@
     python benchmarks/presets.py --data-root DIR --quick    # 3 to 4 minutes each on one thread
     python benchmarks/presets.py --check                    # seconds each: that the program works, on digits
 
-The quick form takes some hundred generator steps of thousands, narrower networks where the recipe's are sized
-for a GPU, and fewer samples for each score; all else is the recipe's, and the record says how much of it was
-run. FID is taken before training (of the same first weights), along the way, and at the end; beside it stands
-that of the training images themselves, which is what a perfect generator would have.
+The quick form takes some hundred generator steps of thousands, narrower networks and smaller images where the
+recipe's are sized for a GPU, and fewer samples for each score; all else is the recipe's, and the record says
+how much of it was run. FID is taken before training (of the same first weights), along the way, and at the
+end; beside it stands that of the training images themselves, which is what a perfect generator would have.
 
 Restartable: finished presets are kept in --work and not repeated, interrupted ones are resumed, --only names
 those to run now. Writes results/presets.json, docs/presets.md and docs/images/presets.png, from what is
@@ -53,12 +53,14 @@ class Preset:
         images: training images of its data.
         steps: of the generator in the quick form.
         narrow: the widths of the quick form, generator and discriminator; None: the recipe's.
+        size: side of its images in the quick form; None: the recipe's.
     """
 
     source: str
     images: int
     steps: int
     narrow: tuple[int, int] | None = None
+    size: int | None = None
 
 
 DEY, BIRRELL = "arXiv:2005.01683", "arXiv:2202.01129"
@@ -66,14 +68,14 @@ PRESETS = {
     "gegan_rotmnist": Preset(DEY, 12_000, 320, (16, 16)),
     "spgan_rotmnist": Preset(BIRRELL, 6_000, 240, (16, 16)),
     "r3gan": Preset("arXiv:2501.05441", 12_000, 200, (8, 8)),
-    "dcgan": Preset("arXiv:1511.06434", 12_000, 600, (16, 32)),
-    "c4mnist_p4": Preset("data and scores of arXiv:2402.19369", 3_000, 600, (12, 16)),
+    "dcgan": Preset("arXiv:1511.06434", 12_000, 480, (16, 32)),
+    "c4mnist_p4": Preset("data and scores of arXiv:2402.19369", 3_000, 480, (12, 16)),
     "cifar10_pm": Preset(DEY, 17_000, 120, (8, 8)),
-    "bccd_p4m": Preset(f"{DEY}, {BIRRELL}", 1_448, 80, (4, 4)),
-    "mirabest_p4m": Preset(f"{DEY}, {BIRRELL}", 698, 80, (4, 4)),
-    "conv_hinge_p4": Preset("arXiv:1802.05957", 12_000, 280),
-    "p4cnn": Preset("arXiv:1602.07576", 12_000, 320),
-    "vanilla": Preset("Rath, 2020", 12_000, 480),
+    "bccd_p4m": Preset(f"{DEY}, {BIRRELL}", 1_448, 280, (6, 4), 32),
+    "mirabest_p4m": Preset(f"{DEY}, {BIRRELL}", 698, 280, (6, 4), 32),
+    "conv_hinge_p4": Preset("arXiv:1802.05957", 12_000, 200),
+    "p4cnn": Preset("arXiv:1602.07576", 12_000, 240),
+    "vanilla": Preset("Rath, 2020", 12_000, 320),
 }
 
 
@@ -115,8 +117,7 @@ def words(name: str, form: Form, root: list[str]) -> list[str]:
     batch = config["dataset"].get("batch_size", 64)
     if form.name == "check":
         batch = 8
-        size = {"cifar10": "32", "bccd": "64", "mirabest": "64"}.get(config["dataset"]["source"], "28")
-        said += ["--data", "digits", "--size", size, "--fraction", "1", "--batch-size", "8"]
+        said += ["--data", "digits", "--fraction", "1", "--batch-size", "8"]
     said += narrowed(name, form)
     steps = config.get("gan", {}).get("discriminator_steps", 1) * (form.steps or preset.steps) // form.epochs
     passes = -(-steps * batch // (form.images or preset.images))
@@ -128,13 +129,17 @@ def words(name: str, form: Form, root: list[str]) -> list[str]:
 
 
 def narrowed(name: str, form: Form) -> list[str]:
-    """The widths that are not the recipe's."""
-    widths = PRESETS[name].narrow
-    if form.epochs is None or widths is None:
+    """The widths, and the side of the images, that are not the recipe's."""
+    preset = PRESETS[name]
+    if form.epochs is None:
         return []
+    widths, size = preset.narrow, preset.size
     if form.name == "check":
-        widths = (4, 4)
-    return ["--generator.width", str(widths[0]), "--discriminator.width", str(widths[1])]
+        widths, size = widths and (4, 4), 28
+    said = [] if size is None else ["--size", str(size)]
+    if widths is None:
+        return said
+    return [*said, "--generator.width", str(widths[0]), "--discriminator.width", str(widths[1])]
 
 
 @torch.no_grad()
@@ -185,8 +190,10 @@ def of_the_recipe(name: str, run: Run) -> dict[str, Any]:
     config = parse_gan(["--config", str(CONFIGS / f"{name}.yaml")])[1]
     batches = len(run.data.train) // config.dataset.batch_size
     set_lengths(config, batches)
+    channels, side, _ = run.data.image_shape
+    side = config.dataset.size or side
     gan = gan_from_settings(
-        plain_settings(gan_parser(), config), run.data.image_shape, number_of_classes(config, run.data)
+        plain_settings(gan_parser(), config), (channels, side, side), number_of_classes(config, run.data)
     )
     generator, discriminator = budgets(gan)
     return {

@@ -25,8 +25,8 @@ def draw(rows: list[dict[str, Any]], work: Path, path: Path) -> None:
 def page(rows: list[dict[str, Any]], result: dict[str, Any]) -> str:
     """docs/presets.md."""
     less = (
-        "Each was run for a part of its recipe only, with narrower networks where the table says so: the "
-        "numbers say whether it learns, not what it reaches. "
+        "Each was run for a part of its recipe only, with narrower networks where the table says so, and the "
+        "64-pixel sets at 32 pixels: the numbers say whether it learns, not what it reaches. "
         if result["form"] != "full"
         else ""
     )
@@ -67,7 +67,7 @@ def cells(row: dict[str, Any]) -> list[str]:
     return [
         f"`{row['preset']}`",
         row["source"],
-        f"{row['data']}, {row['training_images']:,}",
+        f"{row['data']}, {row['training_images']:,} of {row['image_shape'][1]} pixels",
         f"{row['steps']:,} of {row['recipe_steps']:,} ({100 * share:.2g} %)",
         counts,
         f"{fid['before']:.1f}",

@@ -99,13 +99,13 @@ def test_two_presets_are_trained_on_the_digits(presets, monkeypatch, tmp_path, c
     assert (result["form"], result["finished"], result["planned"]) == ("check", 2, len(presets.PRESETS))
     first, second = result["presets"]
     assert (first["preset"], first["steps"], first["data"]) == ("spgan_rotmnist", 4, "digits")
-    assert first["narrowed"] == ["--generator.width", "4", "--discriminator.width", "4"]
+    assert first["narrowed"] == ["--size", "28", "--generator.width", "4", "--discriminator.width", "4"]
     assert first["recipe_parameters"]["generator"] == 2_631_296 > first["parameters"]["generator"]
     assert second["recipe_steps"] == 107 * (first["training_images"] // 64)
     assert first["fid"]["training_images"] < first["fid"]["before"], "real images are no better than noise"
     assert first["invariance_error"] < 1e-4
     page = (tmp_path / "docs" / "presets.md").read_text()
-    assert "| `r3gan` | arXiv:2501.05441 | digits, 1,437 |" in page
+    assert "| `r3gan` | arXiv:2501.05441 | digits, 1,437 of 28 pixels |" in page
     assert (tmp_path / "docs" / "images" / "presets.png").is_file()
 
     monkeypatch.setattr(presets, "trained", lambda *_: pytest.fail("a finished preset was repeated"))
