@@ -190,6 +190,12 @@ def test_values_that_cannot_be(words, status, told, complaint):
         ("epochs: many", "epochs: Expected an int or null. Got value: many"),
         ("seed: many", "seed: Expected an int. Got value: many"),
         ("a\tb: : c", "config"),
+        ("seed:\nname: x", "seed: expected a value, got nothing (null)"),
+        ("name: x\ngenerator:", "generator: expected a value, got nothing (null)"),
+        ("gan: {betas: }", "gan.betas: expected a value, got nothing (null)"),
+        ("loss: hinge", "loss: expected a class (class_path: package.module.Class; short names are for the"),
+        ("augment: ada", "got 'ada'"),
+        ("dataset: digits", "expected settings, one 'name: value' a line, or a file of them, got 'digits'"),
     ],
 )
 def test_malformed_configs(content, told, complaint):

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import jsonargparse
 
@@ -23,6 +23,8 @@ Choices = Mapping[str, tuple[str, Mapping[str, Named]]]
 Short = Mapping[str, str]
 """Option to the nested setting it stands for."""
 
+
+_A_CLASS = "a class (class_path: package.module.Class; short names are for the command line)"
 
 SHORT_FOR_DATA: Short = {
     "--data": "--dataset.source",
@@ -47,9 +49,19 @@ class Parser(jsonargparse.ArgumentParser):
 
     def parse_args(self, *args: Any, **options: Any) -> jsonargparse.Namespace:
         try:
-            return super().parse_args(*args, **options)
+            parsed = super().parse_args(*args, **options)
         except UnicodeDecodeError as error:
             self.error(f"--config: expected a text file in YAML, got other bytes ({error})")
+        self._require_values(parsed)
+        return parsed
+
+    def _require_values(self, parsed: jsonargparse.Namespace) -> None:
+        """A key with nothing behind it is null in YAML, which jsonargparse takes for any type."""
+        for action in self._actions:
+            hint = getattr(action, "_typehint", action.type)
+            optional = action.default in (None, argparse.SUPPRESS) or type(None) in get_args(hint)
+            if not optional and parsed.get(action.dest, action.default) is None:
+                self.error(f"{action.dest}: expected a value, got nothing (null)")
 
     def _clear(self, message: str) -> str:
         patterns = (
@@ -70,6 +82,11 @@ class Parser(jsonargparse.ArgumentParser):
         if unexpected := re.match(r"Unexpected config:(?P<text>.*)", message, re.DOTALL):
             found_text = " ".join(unexpected["text"].split()) or "an empty file"
             return f"--config: expected settings, one 'name: value' a line, got {found_text}"
+        if named := re.search(r"Expected a path but (\w+) either not accessible", message):
+            key = re.findall(r'Parser key "([\w.]+)":', message)[-1:]
+            return ": ".join([*key, f"expected {_A_CLASS}, got {named[1]!r}"])
+        if named := re.search(r"Unable to load config ['\"](?P<got>[^'\"]*)", message):
+            return f"expected settings, one 'name: value' a line, or a file of them, got {named['got']!r}"
         lines = [_plain_types(line).strip(" -") for line in message.splitlines() if line.strip()]
         keys = [k for line in lines for k in re.findall(r'^Parser key "([\w.]+)":', line)]
         told = [re.sub(r'^Parser key "[\w.]+":\s*', "", line) for line in lines]
