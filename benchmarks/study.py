@@ -240,9 +240,10 @@ def draw(rows: list[dict[str, Any]], runs: list[dict[str, Any]], path: Path, tit
         above.set_xticks(sorted({100 * row["share"] for row in rows}), minor=False)
         above.xaxis.set_major_formatter("{x:g}")
         above.xaxis.set_minor_formatter(NullFormatter())
-    axes[0, 0].set_ylabel("minimum FID, mean and range of the seeds")
+    axes[0, 0].set_ylabel("minimum FID: mean, range of seeds")
     axes[1, 0].set_ylabel("FID")
-    axes[0, 0].legend(title="discriminator")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, title="discriminator", loc="outside lower center", ncols=len(labels))
     figure.suptitle(title)
     save(figure, path)
 
