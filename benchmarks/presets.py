@@ -72,7 +72,7 @@ PRESETS = {
     "c4mnist_p4": Preset("data and scores of arXiv:2402.19369", 3_000, 480, (12, 16)),
     "cifar10_pm": Preset(DEY, 17_000, 120, (8, 8)),
     "bccd_p4m": Preset(f"{DEY}, {BIRRELL}", 1_448, 280, (6, 4), 32),
-    "mirabest_p4m": Preset(f"{DEY}, {BIRRELL}", 698, 280, (6, 4), 32),
+    "mirabest_p4m": Preset(f"{DEY}, {BIRRELL} but for rates", 698, 200, (6, 4), 32),
     "conv_hinge_p4": Preset("arXiv:1802.05957", 12_000, 200),
     "p4cnn": Preset("arXiv:1602.07576", 12_000, 240),
     "vanilla": Preset("Rath, 2020", 12_000, 320),

@@ -37,16 +37,16 @@ def page(rows: list[dict[str, Any]], result: dict[str, Any]) -> str:
     lines = [
         "# The presets, trained",
         "",
-        f"Written by `{result['program']}`, {result['form']} form, one run each (seed 0), on "
-        f"{result['hardware']}; all numbers in `benchmarks/results/presets.json`. {less}"
-        "What each recipe is, and where it departs from its source and why, stands at the head of "
-        "`configs/<preset>.yaml`.",
+        f"Written by `{result['program']}`, {result['form']} form, from {result['finished']} of "
+        f"{result['planned']} runs (seed 0), on {result['hardware']}; all numbers in "
+        f"`benchmarks/results/presets.json`. {less}What each recipe is, and where it departs from its source "
+        "and why, stands at the head of `configs/<preset>.yaml`.",
         "",
         "FID is of the shipped network's features ([which FID](fid.md)), which sees grey images of 28 "
-        "pixels: of coloured and larger sets it compares the numbers of one row, and nothing else. *Before* "
-        "is the same generator untrained, *real* the training images against the same reference. Precision, "
-        "recall and coverage are those at the least FID. *Spread* is how much pixels vary between samples, "
-        "real images being 1.",
+        "pixels: of coloured and larger sets it compares the numbers of one row, and the picture says more. "
+        "*Before* is the same generator untrained, *real* the training images against the same reference. "
+        "Precision, recall and coverage are those at the least FID. *Spread* is how much pixels vary between "
+        "samples, real images being 1. Minutes are processor time of training.",
         "",
         "![Real images above samples, for each preset](images/presets.png)",
         "",
@@ -75,7 +75,7 @@ def cells(row: dict[str, Any]) -> list[str]:
         f"{fid['least']:.1f} ({row['least_step']:,})",
         f"{fid['training_images']:.1f}",
         *(f"{row[k]:.2f}" for k in ("precision", "recall", "coverage", "spread")),
-        f"{(row['training_seconds'] + row['evaluation_seconds']) / 60:.1f}",
+        f"{row['cpu_seconds'] / 60:.1f}",
     ]
 
 
@@ -100,6 +100,4 @@ def told(rows: list[dict[str, Any]]) -> list[str]:
             lines.append(
                 f"`{row['preset']}` diverged, and went on at half the rates: {len(row['rollbacks'])}x."
             )
-    return [f"- {line}" for line in lines] or [
-        "All of them learn: FID at the end is below FID before training."
-    ]
+    return [f"- {line}" for line in lines] or ["Of every one of them FID ended below where it began."]
