@@ -73,11 +73,11 @@ class Form:
     """How much is run: shares in the order in which they are run."""
 
     shares: tuple[float, ...]
-    generators: tuple[str, ...]
+    generators: dict[str, tuple[str, ...]]
+    """Their settings, by which they have equal parameters; in the order in which they are run."""
     seeds: tuple[int, ...]
     steps: int
     settings: tuple[str, ...]
-    equivariant: tuple[str, ...]
     data: str = "rotmnist"
     images: int = 12_000
     batch: int = 64
@@ -85,27 +85,31 @@ class Form:
 
 FULL = Form(
     shares=(0.1, 0.01, 1.0, 0.05, 0.33),
-    generators=("conv", "equivariant", "vanilla"),
+    generators={
+        "conv": (),
+        "equivariant": ("--generator.width", "48"),
+        "vanilla": ("--generator.hidden", "[128,224,368]"),
+    },
     seeds=(0, 1, 2),
     steps=20_000,
     settings=("--evaluation.samples", "10000"),
-    equivariant=("--generator.width", "64"),
 )
 QUICK = Form(
     shares=(0.1, 0.01, 1.0),
-    generators=("equivariant", "conv"),
+    generators={
+        "equivariant": ("--generator.width", "12"),
+        "conv": ("--generator.width", "8", "--generator.latent_dim", "32"),
+    },
     seeds=(0, 1, 2),
     steps=1_200,
     settings=("--evaluation.samples", "5000", "--discriminator.width", "16"),
-    equivariant=("--generator.width", "12"),
 )
 CHECK = Form(
     shares=(0.5, 1.0),
-    generators=("equivariant", "conv"),
+    generators={"equivariant": ("--generator.width", "4"), "conv": ()},
     seeds=(0,),
     steps=8,
     settings=("--evaluation.samples", "200", "--discriminator.width", "8"),
-    equivariant=("--generator.width", "4"),
     data="digits",
     images=1_437,
     batch=16,
@@ -127,11 +131,10 @@ def words(cell: Cell, form: Form, root: list[str]) -> list[str]:
     # so many passes that an epoch is a sixth of the steps; what they have too much the trainer leaves out
     steps = form.steps // EPOCHS
     passes = -(-steps * form.batch // round(form.images * cell.share))
-    generator = {"conv": ["--gen", "conv"], "vanilla": ["--gen", "vanilla"]}.get(
-        cell.gen, ["--gen", cell.group, *form.equivariant]
-    )
+    named = cell.group if cell.gen == "equivariant" else cell.gen
     return [
-        *("--disc", cell.group, *generator, "--seed", str(cell.seed), "--data", form.data, *root),
+        *("--disc", cell.group, "--gen", named, *form.generators[cell.gen]),
+        *("--seed", str(cell.seed), "--data", form.data, *root),
         *("--fraction", str(cell.share), "--dataset.passes", str(passes), "--epochs", str(EPOCHS)),
         *("--batch-size", str(form.batch), "--evaluation.every", "1"),
         *("--trainer", json.dumps({"limit_train_batches": steps})),
@@ -352,7 +355,7 @@ def report(form: Form, named: str, work: Path, out: Path, docs: Path) -> None:
         "steps": form.steps // EPOCHS * EPOCHS,
         "batch": form.batch,
         "data": form.data,
-        "settings": [*form.settings, *form.equivariant],
+        "settings": {"all": form.settings, **form.generators},
         "hardware": " and ".join(sorted({r["hardware"] for r in runs})),
         "versions": versions(),
     }

@@ -1,5 +1,6 @@
 """The committed programs: what they plan, skip and put into their tables. No training happens here."""
 
+import dataclasses
 import importlib
 import json
 import sys
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import eqgan
-from eqgan.cli import parse_gan, train_gan
+from eqgan.cli import parse_gan, prepare, train_gan
 from eqgan.training.lock import RunLock
 
 BENCHMARKS = Path(eqgan.__file__).parents[1] / "benchmarks"
@@ -191,6 +192,17 @@ def test_the_study_is_made_of_commands_that_parse(study, tmp_path):
             each = config.dataset.passes * round(form.images * cell.share)
             assert each >= form.steps // study.EPOCHS * form.batch, "an epoch ends before its steps are made"
     assert len(list(study.cells(study.FULL))) == 5 * 4 * 3 * 3
+
+
+def test_the_networks_of_the_study_have_equal_parameters(study):
+    for form in (study.FULL, study.QUICK):
+        counts = {"generator": [], "discriminator": []}
+        for cell in study.cells(dataclasses.replace(form, shares=(1.0,), seeds=(0,))):
+            run, _ = prepare(*parse_gan([*study.words(cell, form, []), "--data", "digits"]))
+            for role, found in counts.items():
+                found.append(sum(p.numel() for p in getattr(run.gan, role).parameters()))
+        for role, found in counts.items():
+            assert max(found) < 1.2 * min(found), (role, found)
 
 
 def test_the_study_is_told_from_what_is_finished(study, tmp_path):
