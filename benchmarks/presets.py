@@ -172,7 +172,7 @@ def trained(name: str, form: Form, work: Path, root: list[str]) -> dict[str, Any
         "fid": scores,
         "least_step": int(least["step"]),
         **{k: summary["at_minimum"][k] for k in ("precision", "recall", "coverage", "provenance")},
-        "spread": spread(run),
+        **looks(run),
         "class_accuracy": None if classes is None else classes["accuracy"],
         "parameters": {role: summary[role]["parameters"] for role in ("generator", "discriminator")},
         "rollbacks": summary["rollbacks"],
@@ -211,14 +211,31 @@ def drawn(run: Run, labels: torch.Tensor) -> torch.Tensor:
     return run.gan.sample(latents, labels if run.gan.num_classes else None).float().cpu()
 
 
-def spread(run: Run, count: int = 250) -> float:
-    """How much a pixel varies from sample to sample, over how much it does from real image to real image.
+def looks(run: Run, count: int = 250) -> dict[str, float]:
+    """What a glance at samples tells: how much they differ, and whether their rims are those of real images.
 
-    0 where every sample is the same image.
+    ``spread`` is the deviation of a pixel within a class, over that of real images of the class: 0 where all
+    samples are one image. ``rim`` is the mean of the outermost pixels, less that of real images, of [-1, 1].
     """
-    real = run.real_images(count)
-    samples = drawn(run, torch.arange(len(real)) % max(1, run.gan.num_classes))
-    return (samples.std(0).mean() / real.std(0).mean()).item()
+    real, labels = run.real_images(count), run.data.train.labels
+    labels = torch.zeros(len(real)) if labels is None or not run.gan.num_classes else labels[: len(real)]
+    samples = drawn(run, labels.long())
+    return {
+        "spread": (deviation(samples, labels) / deviation(real, labels)).item(),
+        "rim": (rim(samples) - rim(real)).item(),
+    }
+
+
+def deviation(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Of a pixel within a class, mean over pixels and classes."""
+    classes = [images[labels == label] for label in labels.unique()]
+    return torch.stack([own.std(0).mean() for own in classes if len(own) > 1]).mean()
+
+
+def rim(images: torch.Tensor) -> torch.Tensor:
+    """Mean of the outermost pixels."""
+    inner = images[..., 1:-1, 1:-1]
+    return (images.sum() - inner.sum()) / (images.numel() - inner.numel())
 
 
 def draw_strip(run: Run, path: Path) -> Path:

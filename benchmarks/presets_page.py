@@ -46,7 +46,7 @@ def page(rows: list[dict[str, Any]], result: dict[str, Any]) -> str:
         "pixels: of coloured and larger sets it compares the numbers of one row, and the picture says more. "
         "*Before* is the same generator untrained, *real* the training images against the same reference. "
         "Precision, recall and coverage are those at the least FID. *Spread* is how much pixels vary between "
-        "samples, real images being 1. Minutes are processor time of training.",
+        "samples of a class, real images being 1. Minutes are processor time of training.",
         "",
         "![Real images above samples, for each preset](images/presets.png)",
         "",
@@ -95,9 +95,18 @@ def told(rows: list[dict[str, Any]]) -> list[str]:
         if not fid["end"] < fid["before"]:
             lines.append(f"`{row['preset']}` did not learn: its FID ended no lower than it began.")
         if row["spread"] < 0.2:
-            lines.append(f"`{row['preset']}` collapsed: its samples hardly differ.")
+            lines.append(f"`{row['preset']}` collapsed, or has not parted yet: its samples hardly differ.")
+        if row["coverage"] < 0.005:
+            lines.append(f"`{row['preset']}`: next to no real image has a sample near it yet.")
+        if abs(row["rim"]) > 0.3:
+            lines.append(f"`{row['preset']}`: its samples have a frame that real images have not.")
         if row["rollbacks"]:
             lines.append(
                 f"`{row['preset']}` diverged, and went on at half the rates: {len(row['rollbacks'])}x."
             )
-    return [f"- {line}" for line in lines] or ["Of every one of them FID ended below where it began."]
+    fell = sum(row["fid"]["end"] < row["fid"]["before"] for row in rows)
+    return [
+        f"FID ended below where it began in {fell} of {len(rows)} runs.",
+        *([""] if lines else []),
+        *(f"- {line}" for line in lines),
+    ]

@@ -129,14 +129,28 @@ def test_the_score_before_training_is_that_of_the_first_weights(presets, monkeyp
 
 def test_it_says_what_did_not_learn(presets):
     page = importlib.import_module("presets_page")
-    good = {"preset": "good", "fid": {"before": 9.0, "end": 3.0}, "spread": 0.9, "rollbacks": []}
-    assert page.told([good]) == ["Of every one of them FID ended below where it began."]
-    bad = {"preset": "bad", "fid": {"before": 9.0, "end": 9.5}, "spread": 0.01, "rollbacks": [{}]}
-    assert [line.split(":")[0] for line in page.told([good, bad])] == [
-        "- `bad` did not learn",
-        "- `bad` collapsed",
-        "- `bad` diverged, and went on at half the rates",
-    ]
+    fids = {"before": 9.0, "end": 3.0}
+    good = {"preset": "good", "fid": fids, "spread": 0.9, "coverage": 0.1, "rim": 0.0, "rollbacks": []}
+    assert page.told([good]) == ["FID ended below where it began in 1 of 1 runs."]
+    fids = {"before": 9.0, "end": 9.5}
+    bad = {"preset": "bad", "fid": fids, "spread": 0.01, "coverage": 0.0, "rim": 2.0, "rollbacks": [{}]}
+    first, _, *lines = page.told([good, bad])
+    assert first == "FID ended below where it began in 1 of 2 runs."
+    for line, said in zip(
+        lines, ("not learn", "collapsed", "next to no", "a frame", "diverged"), strict=True
+    ):
+        assert "`bad`" in line
+        assert said in line
+
+
+def test_samples_that_are_one_image_and_a_bright_frame_are_seen(presets):
+    draws, labels = presets.torch.Generator().manual_seed(0), presets.torch.arange(20) % 2
+    images = presets.torch.rand(20, 1, 8, 8, generator=draws)
+    one_a_class = images[labels]
+    assert presets.deviation(one_a_class, labels) == 0 < presets.deviation(images, labels)
+    framed = presets.torch.ones(2, 1, 8, 8)
+    framed[..., 1:-1, 1:-1] = -1
+    assert presets.rim(framed) == 1 == -presets.rim(-framed)
 
 
 def test_an_unknown_preset_is_refused(presets, monkeypatch, tmp_path, capsys):
