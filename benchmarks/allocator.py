@@ -4,7 +4,8 @@
 
 Pairs of processes, one with EQGAN_MALLOC=default and one as the commands are, in turns: images per
 second of `train_gan.py --disc p4` over one short epoch, the page faults of the whole process, and its largest
-resident memory. Ratios are medians over the pairs. Writes results/allocator.json.
+resident memory. Ratios are medians over the pairs. Writes results/allocator.json; runs that are not measured
+again stay there.
 """
 
 import argparse
@@ -82,7 +83,8 @@ def main() -> None:
     if options.child:
         print(json.dumps(train([*RUNS[options.child], *root])))
         return
-    result: dict[str, Any] = {"program": "benchmarks/allocator.py", "versions": versions(), "runs": {}}
+    kept = json.loads(options.out.read_text())["runs"] if options.out.is_file() else {}
+    result: dict[str, Any] = {"program": "benchmarks/allocator.py", "versions": versions(), "runs": kept}
     for name in options.only:
         result["runs"][name] = compare(name, options.pairs, root)
         print(name, json.dumps(result["runs"][name]), flush=True)
