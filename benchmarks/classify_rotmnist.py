@@ -8,7 +8,7 @@ A row is a file configs/classify/<row>.yaml; `<row>+rotation` trains it on image
 run is `eqgan classify` in a process of its own, with one thread, and --jobs of them run side by side. Those
 that are finished are not repeated, those that were stopped go on where they were. All 12,000 images are
 trained on and the last epoch is tested: nothing is chosen on test images. With a share of the images
-(--fractions) the epochs are that many times more, up to ten times, so that few images do not mean few steps.
+(--fractions) an epoch goes over them so many times that few images do not mean few steps.
 The results file is written anew after every run.
 """
 

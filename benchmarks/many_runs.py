@@ -45,8 +45,9 @@ class Task:
         row, _, augmented = self.row.partition("+")
         path = CONFIGS / f"{row}.yaml"
         epochs = epochs or int(yaml.safe_load(path.read_text())["epochs"])
-        epochs *= min(10, round(1 / self.fraction))
         words = ["--config", str(path), "--data", source, "--fraction", str(self.fraction)]
+        if (passes := round(1 / self.fraction)) > 1:
+            words += ["--dataset.passes", str(passes)]
         words += ["--seed", str(self.seed), "--epochs", str(epochs)]
         return words + (["--augment", augmented] if augmented else [])
 
