@@ -13,8 +13,8 @@ from eqgan.nn.fourier import FourierPath
 from eqgan.nn.geometry import check_channels, output_size
 from eqgan.nn.spectral import SPECTRAL_KINDS, OperatorNorm, SpectralKind, SpectralNorm
 
-# Up to here, the time of the gather is that of starting it, which take does once and index_select thrice.
-SMALL_BANK = 8192
+SMALL = 8192
+"""Entries up to which the time of a gather is that of starting its operations."""
 
 # What was made of a layer's parameters, after the values that it was made of.
 Kept = tuple[tuple[Tensor, ...], Any]
@@ -140,9 +140,7 @@ class GroupConv2d(nn.Module):
         """The bank, (out channels, in channels, kernel_size, kernel_size), of a base filter."""
         if self.in_type.group.order == 1:
             return weight.view_as(self.index)
-        if self.index.numel() <= SMALL_BANK:
-            return torch.take(weight, self.index)
-        return weight.flatten().index_select(0, self.index.flatten()).view_as(self.index)
+        return _gather(weight, self.index)
 
     def filter_bank(self) -> Tensor:
         """The bank the convolution uses, normalised; kept in eval until anything it depends on changes."""
@@ -158,7 +156,7 @@ class GroupConv2d(nn.Module):
     def _bias_of_channels(self) -> Tensor | None:
         if self.bias is None or self.out_type.dim == 1:
             return self.bias
-        return torch.take(self.bias, self.field_of_channel)  # repeat_interleave costs five times as much
+        return _gather(self.bias, self.field_of_channel)
 
     def _kept(self, kept: Kept | None, make: Callable[[], tuple[Tensor | None, ...]]) -> Kept:
         """What was made of the parameters, made again if they have changed."""
@@ -243,6 +241,13 @@ class LiftingConv2d(GroupConv2d):
         if not in_type.representation.is_trivial:
             raise ValueError(f"LiftingConv2d expected scalar input fields, got {in_type}; use GroupConv2d")
         super().__init__(in_type, out_type, kernel_size, **options)
+
+
+def _gather(values: Tensor, index: Tensor) -> Tensor:
+    """The entries at these positions of the flattened values, in the shape of the index."""
+    if index.numel() <= SMALL and values.device.type == "cpu":
+        return torch.take(values, index)  # one operation; on a GPU its gradient has no deterministic form
+    return values.flatten().index_select(0, index.flatten()).view_as(index)
 
 
 def _same(kept: tuple[Tensor, ...], now: tuple[Tensor, ...]) -> bool:

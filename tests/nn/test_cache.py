@@ -229,3 +229,16 @@ def test_state_dict_holds_nothing_that_can_be_derived(layer):
     expected = {"weight", "bias"} | vectors[layer.spectral]
     assert set(layer.state_dict()) == set(layer.train().state_dict()) == expected
     assert {name for name, _ in layer.named_parameters()} == {"weight", "bias"}
+
+
+def test_elsewhere_than_on_a_cpu_the_gather_has_a_deterministic_gradient():
+    """torch.take has none on a GPU, where --deterministic would stop the run."""
+    layer = make().to("meta")
+    for made in (layer.expand(layer.weight), layer._bias_of_channels()):
+        steps, reached = [made.grad_fn], set()
+        while steps:
+            step = steps.pop()
+            reached.add(type(step).__name__)
+            steps += [before for before, _ in step.next_functions if before is not None]
+        assert "IndexSelectBackward0" in reached
+        assert "TakeBackward0" not in reached
