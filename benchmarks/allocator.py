@@ -10,19 +10,16 @@ again stay there.
 
 import argparse
 import json
-import os
 import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from speed import write
+from many_runs import root_words
+from speed import child, write
 
 from eqgan.cli import train_gan
-from eqgan.memory import keep_freed_memory
 from eqgan.training.report import versions
 
 RESULTS = Path(__file__).resolve().parent / "results" / "allocator.json"
@@ -35,7 +32,6 @@ RUNS = {
 
 def train(words: list[str]) -> dict[str, float]:
     """One short epoch in this process."""
-    keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
         places = ["--log_dir", f"{folder}/logs", "--samples_dir", f"{folder}/samples"]
         short = ["--epochs", "1", "--evaluation.samples", "100", "--trainer.limit_train_batches", "48"]
@@ -48,19 +44,11 @@ def train(words: list[str]) -> dict[str, float]:
     }
 
 
-def child(name: str, root: list[str], setting: str) -> dict[str, float]:
-    command = [sys.executable, __file__, "--child", name, *root]
-    environment = {**os.environ, "EQGAN_MALLOC": setting}
-    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
 def compare(name: str, pairs: int, root: list[str]) -> dict[str, Any]:
     found: dict[str, list[dict[str, float]]] = {"kept": [], "default": []}
     for number in range(pairs):
         for setting in sorted(found, reverse=number % 2 == 0):
-            found[setting].append(child(name, root, setting))
+            found[setting].append(child(__file__, "--child", name, *root, EQGAN_MALLOC=setting))
     told: dict[str, Any] = {"pairs": pairs}
     for key in found["kept"][0]:
         ours, theirs = ([one[key] for one in found[setting]] for setting in ("kept", "default"))
@@ -79,7 +67,7 @@ def main() -> None:
     parser.add_argument("--child", choices=RUNS, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    root = [] if options.data_root is None else ["--data-root", options.data_root]
+    root = root_words(options)
     if options.child:
         print(json.dumps(train([*RUNS[options.child], *root])))
         return

@@ -166,17 +166,39 @@ def run_all(
 
 def parser_of_runs(name: str, description: str, quick: str) -> argparse.ArgumentParser:
     """The options of every program that plans many runs; ``name`` is that of its results and folder."""
+    parser = new_parser(name, description)
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--epochs", type=int, default=None, help="default: that of each row's config")
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
+    parser.add_argument("--quick", action="store_true", help=f"{quick}: a check of the program")
+    return parser
+
+
+def parser_of_forms(name: str, description: str, quick: str) -> argparse.ArgumentParser:
+    """The options of the programs that train GANs in a full, a quick or a check form, and write a page."""
+    parser = new_parser(name, description)
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--quick", action="store_true", help=quick)
+    which.add_argument("--check", action="store_true", help="a few steps on the embedded digits")
+    parser.add_argument("--report", action="store_true", help="run nothing, report what is finished")
+    parser.add_argument("--docs", type=Path, default=HERE.parent / "docs")
+    return parser
+
+
+def new_parser(name: str, description: str) -> argparse.ArgumentParser:
+    """Where the data are, the runs, and the results."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data-root", default=None)
     parser.add_argument("--work", type=Path, default=Path(f"runs_{name}"), help="where runs lie")
-    parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--epochs", type=int, default=None, help="default: that of each row's config")
-    parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
-    parser.add_argument("--quick", action="store_true", help=f"{quick}: a check of the program")
     parser.add_argument("--out", type=Path, default=HERE / "results" / f"{name}.json")
     return parser
+
+
+def root_words(options: argparse.Namespace) -> list[str]:
+    """The data root as words of a command line."""
+    return [] if options.data_root is None else ["--data-root", options.data_root]
 
 
 def kept_or_made(work: Path, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:

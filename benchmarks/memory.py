@@ -8,16 +8,13 @@ of one layer, batch 64, under glibc's defaults. Writes results/memory.json after
 
 import argparse
 import json
-import os
 import resource
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from speed import write
+from speed import child, write
 
 from eqgan.groups import P4, P4M, regular
 from eqgan.nn import GroupConv2d
@@ -46,15 +43,6 @@ def peak(group: str, way: str) -> dict[str, float]:
     return {"mebibytes": round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, 1)}
 
 
-def child(*words: str, **settings: str) -> dict[str, float]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **settings}
-    command = [sys.executable, __file__, *words]
-    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    print(*words, *settings.values(), found, flush=True)
-    return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -71,7 +59,8 @@ def main() -> None:
     for group in GROUPS:
         for way, conv in {"fourier": "fourier", "bank": "bank", "dense": "bank"}.items():
             if way not in peaks.setdefault(group, {}):
-                found = child(group, way, EQGAN_CONV=conv)
+                found = child(__file__, group, way, OMP_NUM_THREADS="1", EQGAN_CONV=conv)
+                print(group, way, found, flush=True)
                 peaks[group][way] = found["mebibytes"]
                 write(options.out, result)
 

@@ -7,18 +7,16 @@ training images, three seeds. Processor seconds are those of the whole run, scor
 (`--work`), as the study is. Writes results/precision.json.
 """
 
-import argparse
 import dataclasses
 import statistics
-from pathlib import Path
 from typing import Any
 
+from many_runs import new_parser, root_words
 from speed import write
 from study import QUICK, Cell, Form, run
 
 from eqgan.training.report import versions
 
-HERE = Path(__file__).resolve().parent
 PRECISIONS = ("bf16-mixed", "32-true")
 
 
@@ -42,14 +40,8 @@ def row(precision: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data-root", default=None)
-    parser.add_argument("--work", type=Path, default=Path("runs_precision"), help="where runs lie")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "precision.json")
-    options = parser.parse_args()
-    root = [] if options.data_root is None else ["--data-root", options.data_root]
+    options = new_parser("precision", __doc__).parse_args()
+    root = root_words(options)
     rows, hardware = [], set()
     for precision in PRECISIONS:
         form = in_precision(QUICK, precision)

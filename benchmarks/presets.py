@@ -14,7 +14,6 @@ those to run now. Writes results/presets.json, docs/presets.md and docs/images/p
 finished.
 """
 
-import argparse
 import json
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +23,7 @@ from typing import Any
 import torch
 import yaml
 from compare_discriminators import curve, load_best
-from many_runs import gan_summary, kept_or_made, places
+from many_runs import gan_summary, kept_or_made, parser_of_forms, places, root_words
 from presets_page import draw, page
 from speed import write
 
@@ -38,8 +37,7 @@ from eqgan.training.load import gan_from_settings
 from eqgan.training.report import budgets, versions
 from eqgan.training.run import Run
 
-HERE = Path(__file__).resolve().parent
-CONFIGS = HERE.parent / "configs"
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 COLUMNS = 10
 """Images in a strip."""
 
@@ -270,23 +268,13 @@ def report(form: Form, work: Path, out: Path, docs: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data-root", default=None)
-    parser.add_argument("--work", type=Path, default=Path("runs_presets"), help="where runs lie")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--quick", action="store_true", help="3 to 4 minutes a preset on one thread")
-    which.add_argument("--check", action="store_true", help="a few steps on the embedded digits")
+    parser = parser_of_forms("presets", __doc__, "3 to 4 minutes a preset on one thread")
     parser.add_argument("--only", default=",".join(PRESETS), help="presets to run now, by name")
-    parser.add_argument("--report", action="store_true", help="run nothing, report what is finished")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "presets.json")
-    parser.add_argument("--docs", type=Path, default=HERE.parent / "docs")
     options = parser.parse_args()
     form = FORMS["quick" if options.quick else "check" if options.check else "full"]
     if unknown := set(options.only.split(",")) - set(PRESETS):
         parser.error(f"--only: unknown {', '.join(sorted(unknown))}; known: {', '.join(PRESETS)}")
-    root = [] if options.data_root is None else ["--data-root", options.data_root]
+    root = root_words(options)
     work = options.work / form.name
     for name in () if options.report else options.only.split(","):
         row = kept_or_made(work, name, partial(trained, name, form, work, root))

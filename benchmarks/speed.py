@@ -13,6 +13,7 @@ cached, against an epoch. Writes results/speed.json.
 import argparse
 import itertools
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -268,6 +269,15 @@ def start_up() -> dict[str, float]:
         started = time.perf_counter()
         subprocess.run([sys.executable, "-c", program.format(folder)], check=True, capture_output=True)
         return {"seconds_to_first_step_and_exit": round(time.perf_counter() - started, 2)}
+
+
+def child(program: str, *words: str, **settings: str) -> dict[str, float]:
+    """What a program called with these words prints on its last line, in a process with these settings."""
+    environment = {**os.environ, **settings}
+    command = [sys.executable, program, *words]
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def write(path: Path, result: dict[str, Any]) -> None:

@@ -19,7 +19,6 @@ these programs may share one --work: each takes the runs that no other holds. Wr
 docs/study.md and docs/images/study*.png, from the runs that are finished.
 """
 
-import argparse
 import contextlib
 import io
 import itertools
@@ -35,7 +34,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from compare_discriminators import curve, moved_by
-from many_runs import gan_summary, kept_or_made, save
+from many_runs import gan_summary, kept_or_made, parser_of_forms, root_words, save
 from matplotlib.ticker import LogLocator, NullFormatter
 from speed import write
 
@@ -44,7 +43,6 @@ from eqgan.files import atomic_write
 from eqgan.groups import P4
 from eqgan.training.report import versions
 
-HERE = Path(__file__).resolve().parent
 COLOURS = {"z2": "#888888", "z2+rotation": "#2ca02c", "p4": "#1f77b4", "p4m": "#d62728"}
 NAMES = {"rotmnist": "Rotated MNIST", "digits": "Digits"}
 SCORES = ("fid", "precision", "recall", "coverage")
@@ -373,23 +371,11 @@ def report(form: Form, named: str, work: Path, out: Path, docs: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data-root", default=None)
-    parser.add_argument("--work", type=Path, default=Path("runs_study"), help="where runs lie")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "--quick", action="store_true", help="fewer shares, steps and fields: some 70 minutes on two cores"
-    )
-    which.add_argument("--check", action="store_true", help="a few steps on the embedded digits")
-    parser.add_argument("--report", action="store_true", help="run nothing, report what is finished")
+    parser = parser_of_forms("study", __doc__, "fewer shares, steps and fields: some 70 minutes on two cores")
     parser.add_argument("--backwards", action="store_true", help="from the last run on: for a second process")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "study.json")
-    parser.add_argument("--docs", type=Path, default=HERE.parent / "docs")
     options = parser.parse_args()
     form, named = (QUICK, "quick") if options.quick else (CHECK, "check") if options.check else (FULL, "full")
-    root = [] if options.data_root is None else ["--data-root", options.data_root]
+    root = root_words(options)
     todo = [] if options.report else list(cells(form))
     for cell in reversed(todo) if options.backwards else todo:
         found = run(cell, form, options.work / named, root)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from eqgan.groups import PlaneGroup
+from eqgan.networks.parts import require_widths
 from eqgan.nn import OperatorNorm
 
 Match = Literal["parameters", "activations", "none"]
@@ -28,8 +29,7 @@ def fields_for(width: int, group: PlaneGroup, match: Match = "parameters") -> in
         >>> [fields_for(64, P4, rule) for rule in ("parameters", "activations", "none")]
         [32, 16, 64]
     """
-    if width < 1:
-        raise ValueError(f"expected a width of at least 1, got {width}")
+    require_widths(width)
     divisors = {"parameters": group.order**0.5, "activations": float(group.order), "none": 1.0}
     if match not in divisors:
         raise ValueError(f"expected match in {tuple(divisors)}, got {match!r}")
