@@ -2,7 +2,7 @@
 
     python benchmarks/classify_rotmnist.py --data-root DIR --jobs 2       # restartable; hours on two cores
     python benchmarks/classify_rotmnist.py --rows p4cnn_max,z2cnn --seeds 0,1,2 --fractions 0.01,0.1,1
-    python benchmarks/classify_rotmnist.py --quick                        # minutes, on the embedded digits
+    python benchmarks/classify_rotmnist.py --check                        # minutes, on the embedded digits
 
 A row is a file configs/classify/<row>.yaml; `<row>+rotation` trains it on images rotated by any angle. Each
 run is `eqgan classify` in a process of its own, with one thread, and --jobs of them run side by side. Those
@@ -13,15 +13,24 @@ The results file is written anew after every run.
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
-from many_runs import HERE, Task, over_seeds, parser_of_runs, run, run_all, save
+from many_runs import (
+    HERE,
+    Task,
+    begun,
+    draw_errors,
+    numbers,
+    over_seeds,
+    parser_of_runs,
+    root_words,
+    run,
+    run_all,
+    save,
+)
 from speed import write
-
-from eqgan.training.report import versions
 
 ROWS = ("z2cnn", "p4cnn_rp", "p4cnn_max", "p4cnn_drop", "p4cnn", "p4mcnn")
 CURVE = ("z2cnn", "p4cnn_max", "p4mcnn")
@@ -37,33 +46,6 @@ def table(runs: dict[str, Any], source: str) -> list[dict[str, Any]]:
         if entry["fraction"] == 1 and source == "rotmnist":
             entry |= {"published": PUBLISHED.get(base), "reproduced_elsewhere": REPRODUCED.get(base)}
     return entries
-
-
-def keep(result: dict[str, Any], path: Path) -> None:
-    result["table"] = table(result["runs"], result["data"])
-    write(path, result)
-
-
-def draw_errors(rows: list[dict[str, Any]], test: str, path: Path) -> None:
-    """A bar for each row with its deviation, and marks for what was published."""
-    whole = [row for row in rows if row["fraction"] == 1]
-    if not whole:
-        return
-    figure, axis = plt.subplots(figsize=(8, 0.45 * len(whole) + 1.5), layout="constrained")
-    for place, row in enumerate(whole):
-        error = row[f"error_{test}"]
-        axis.barh(place, 100 * error["mean"], xerr=100 * (error["deviation"] or 0), color="#9ecae1")
-        axis.text(0.1, place, f"{100 * error['mean']:.2f}", va="center")
-        for key, mark in (("published", "k|"), ("reproduced_elsewhere", "r|")):
-            if row.get(key) is not None:
-                first = not any(r.get(key) is not None for r in whole[:place])
-                label = key.replace("_", " ") if first else None
-                axis.plot(100 * row[key], place, mark, markersize=14, markeredgewidth=2, label=label)
-    axis.set_yticks(range(len(whole)), [row["row"] for row in whole])
-    axis.set_xlabel(f"test error on {test}, %")
-    if axis.get_legend_handles_labels()[0]:
-        axis.legend()
-    save(figure, path)
 
 
 def draw_curve(rows: list[dict[str, Any]], runs: dict[str, Any], test: str, path: Path) -> None:
@@ -111,39 +93,29 @@ def options_and_rest() -> tuple[argparse.Namespace, list[str]]:
     return parser.parse_known_args()
 
 
+def keep(result: dict[str, Any], out: Path, pictures: Path) -> None:
+    rows, source = table(result["runs"], result["data"]), result["data"]
+    write(out, result | {"table": rows})
+    marks = {"published": "k|", "reproduced_elsewhere": "r|"}
+    draw_errors(rows, source, marks, pictures / "classify_rotmnist.png")
+    draw_curve(rows, result["runs"], source, pictures / "data_efficiency.png")
+
+
 def main() -> None:
     options, extra = options_and_rest()
-    source, epochs = ("digits", 1) if options.quick else ("rotmnist", options.epochs)
-    seeds = [int(seed) for seed in options.seeds.split(",")][: 1 if options.quick else None]
-    fractions = [float(f) for f in options.fractions.split(",") if f]
+    source, epochs = ("digits", 1) if options.check else ("rotmnist", options.epochs)
+    seeds = [int(seed) for seed in options.seeds.split(",")][: 1 if options.check else None]
     rows, curve = ([row for row in text.split(",") if row] for text in (options.rows, options.curve))
-    known = json.loads(options.out.read_text()) if options.out.is_file() and not options.quick else {}
-    same = (known.get("epochs"), known.get("data"), known.get("options")) == (epochs, source, extra)
-    result: dict[str, Any] = {
-        "program": "benchmarks/classify_rotmnist.py",
-        "quick": options.quick,
-        "data": source,
-        "epochs": epochs,
-        "options": extra,
-        "versions": versions(),
-        "table": [],
-        "runs": known["runs"] if same else {},
-    }
-    if options.data_root:
-        extra = [*extra, "--data-root", options.data_root]
-    failed = run_all(
-        tasks(rows, curve, fractions, seeds),
+    plan = {"form": "check" if options.check else "full", "data": source, "epochs": epochs, "options": extra}
+    result = begun("classify_rotmnist", plan, options.out)
+    run_all(
+        tasks(rows, curve, numbers(options.fractions), seeds),
         options.jobs,
         result["runs"],
-        start=lambda task: run(task, options.work, epochs, source, extra),
-        keep=lambda: keep(result, options.out),
+        start=lambda task: run(task, options.work, epochs, source, [*extra, *root_words(options)]),
+        keep=lambda: keep(result, options.out, options.pictures),
         shown=lambda scores: f"{100 * scores['error']:.2f} %",
     )
-    keep(result, options.out)
-    draw_errors(result["table"], source, options.pictures / "classify_rotmnist.png")
-    draw_curve(result["table"], result["runs"], source, options.pictures / "data_efficiency.png")
-    if failed:
-        raise SystemExit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

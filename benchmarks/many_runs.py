@@ -22,6 +22,7 @@ from speed import write
 from eqgan.cli import train_gan
 from eqgan.files import atomic_write
 from eqgan.training.lock import RunLock
+from eqgan.training.report import versions
 
 HERE = Path(__file__).resolve().parent
 CONFIGS = HERE.parent / "configs" / "classify"
@@ -139,14 +140,17 @@ def run_all(
     start: Callable[[Task], dict[str, Any]],
     keep: Callable[[], None],
     shown: Callable[[dict[str, Any]], str],
-) -> list[str]:
-    """Starts runs side by side, and keeps the record of each as it ends; the names of those that failed.
+) -> None:
+    """Starts runs side by side, and keeps the record of each as it ends.
 
     Args:
         runs: by name; those that are there already are not repeated.
         start: runs one, to its summary.
-        keep: called after each.
+        keep: called after each, and at the end.
         shown: what to print of the scores on each test.
+
+    Raises:
+        SystemExit: at the end, naming the runs that failed.
     """
     failed: list[str] = []
     with ThreadPoolExecutor(jobs) as pool:
@@ -161,16 +165,67 @@ def run_all(
             keep()
             tests = runs[task.name]["test"].items()
             print(task.name, *(f"{name} {shown(scores)}" for name, scores in tests), flush=True)
-    return failed
+    keep()
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
 
 
-def parser_of_runs(name: str, description: str, quick: str) -> argparse.ArgumentParser:
-    """The options of every program that plans many runs; ``name`` is that of its results and folder."""
+def begun(program: str, plan: dict[str, Any], out: Path) -> dict[str, Any]:
+    """What a results file will hold, with the runs of the one that is there if its plan was the same."""
+    known = json.loads(out.read_text()) if out.is_file() else {}
+    same = all(key in known and known[key] == value for key, value in plan.items())
+    result = {"program": f"benchmarks/{program}.py", **plan, "versions": versions(), "table": []}
+    return result | {"runs": known["runs"] if same else {}}
+
+
+def numbers(text: str) -> list[float]:
+    """Those of an option, separated by commas."""
+    return [float(number) for number in text.split(",") if number]
+
+
+def draw_errors(rows: list[dict[str, Any]], test: str, marks: dict[str, str], path: Path) -> None:
+    """A bar for each row trained on all images, with its deviation, and marks for what others reported.
+
+    Args:
+        marks: key of a row to the mark drawn for what is there, if it is.
+    """
+    whole = [row for row in rows if row["fraction"] == 1]
+    if not whole:
+        return
+    figure, axis = plt.subplots(figsize=(8, 0.45 * len(whole) + 1.5), layout="constrained")
+    for place, row in enumerate(whole):
+        error = row[f"error_{test}"]
+        axis.barh(place, 100 * error["mean"], xerr=100 * (error["deviation"] or 0), color="#9ecae1")
+        axis.text(0.1, place, f"{100 * error['mean']:.2f}", va="center")
+    for key, mark in marks.items():
+        known = [(100 * row[key], place) for place, row in enumerate(whole) if row.get(key) is not None]
+        if known:
+            axis.plot(*zip(*known), mark, markersize=14, markeredgewidth=2, label=key.replace("_", " "))
+    axis.set_yticks(range(len(whole)), [row["row"] for row in whole])
+    axis.set_xlabel(f"test error on {test}, %")
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend()
+    save(figure, path)
+
+
+def parser_of_runs(
+    name: str, description: str, check: str, quick: str | None = None
+) -> argparse.ArgumentParser:
+    """The options of every program that plans many runs of classifiers.
+
+    Args:
+        name: of its results and folder.
+        check: what is run to see that the program works.
+        quick: the form for few cores, if it has one.
+    """
     parser = new_parser(name, description)
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--epochs", type=int, default=None, help="default: that of each row's config")
+    parser.add_argument("--epochs", type=int, default=None, help="default: that of the form or each config")
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
-    parser.add_argument("--quick", action="store_true", help=f"{quick}: a check of the program")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--check", action="store_true", help=f"{check}: to see that the program works")
+    if quick is not None:
+        which.add_argument("--quick", action="store_true", help=quick)
     return parser
 
 

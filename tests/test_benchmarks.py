@@ -12,7 +12,9 @@ import pytest
 
 import eqgan
 from eqgan.cli import parse_gan, prepare, train_gan
+from eqgan.cli.classify import parse_classify
 from eqgan.training.lock import RunLock
+from eqgan.training.rebuild import build
 
 BENCHMARKS = Path(eqgan.__file__).parents[1] / "benchmarks"
 
@@ -127,6 +129,57 @@ def test_a_finished_run_of_another_length_is_not_taken_for_this_one(program, tmp
     assert program.run(task, tmp_path, 3, "rotmnist", [])["settings"] == settings
     with pytest.raises(RuntimeError, match="choose another --work"):
         program.run(task, tmp_path, None, "rotmnist", [])
+
+
+@pytest.fixture(scope="module")
+def cifar(beside_each_other):
+    return importlib.import_module("classify_cifar10")
+
+
+def test_the_cifar_rows_have_every_setting_of_their_form(cifar, monkeypatch, tmp_path, capsys):
+    ran = {}
+
+    def run(task, work, epochs, source, extra):
+        ran[task.name] = epochs, source, extra
+        summary = made_up(task)
+        return {**summary, "test": {"cifar10-17k": summary["test"]["mnist"]}}
+
+    monkeypatch.setattr(cifar, "run", run)
+    out = tmp_path / "out.json"
+    places = ["--out", str(out), "--picture", str(tmp_path / "picture.png")]
+    monkeypatch.setattr(sys, "argv", ["program", "--quick", "--seeds", "0,1", "--data-root", "D", *places])
+    cifar.main()
+    assert list(ran)[:4] == ["allcnn_z2-s0", "allcnn_p4-s0", "allcnn_p4m-s0", "allcnn_z2-s1"]
+    assert len(ran) == 12
+    epochs, source, words = ran["allcnn_p4m_plus-s1"]
+    assert (epochs, source, words[-2:]) == (10, "cifar10", ["--data-root", "D"])
+    for setting in (("--network.width", "16"), ("--batch-size", "64"), ("--network.dropout", "[0,0,0]")):
+        assert words[words.index(setting[0]) + 1] == setting[1]
+    result = json.loads(out.read_text())
+    assert (result["form"], result["epochs"], result["data"]) == ("quick", 10, "cifar10")
+    assert [row["row"] for row in result["table"]] == [*cifar.PLAIN, *cifar.PLUS]
+    row = result["table"][2]
+    assert (row[cifar.MARK], row["training_images"]) == (0.0759, 12_000)
+    assert row["error_cifar10-17k"]["mean"] == pytest.approx(0.015)
+    assert (tmp_path / "picture.png").is_file()
+    ran.clear()
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--rows", "allcnn_z2,resnet44_p4m"])
+    cifar.main()
+    assert list(ran) == ["resnet44_p4m-s0", "resnet44_p4m-s1"], "what has its record is not repeated"
+    assert "--network.dropout" not in ran["resnet44_p4m-s0"][2], "it has none"
+
+
+def test_the_cifar_rows_are_commands_that_parse_and_have_equal_parameters(cifar):
+    counts = {}
+    for form in (cifar.FULL, cifar.QUICK, cifar.CHECK):
+        for task in cifar.tasks(form.rows, [0]):
+            _, config = parse_classify([*task.words(form.epochs, form.data), *form.words_for(task.row)])
+            network = build(config.network, image_shape=(3, 32, 32), num_classes=10)
+            name = form.name, task.row.partition("_")[0]
+            counts.setdefault(name, []).append(sum(p.numel() for p in network.parameters()))
+    assert max(counts["quick", "allcnn"]) < 1.05 * min(counts["quick", "allcnn"])
+    assert sorted({round(count, -4) for count in counts["full", "allcnn"]}) == [1_220_000, 1_370_000]
+    assert round(counts["full", "resnet44"][0], -4) == 2_620_000
 
 
 def test_transfer_starts_from_plain_networks(beside_each_other, monkeypatch, tmp_path, capsys):
