@@ -1,25 +1,29 @@
 """Transfer to images without an up: plain, augmented, p4 from scratch, and a plain network inflated to p4.
 
-    python benchmarks/transfer.py --data-root DIR --jobs 2             # restartable; hours on two cores
+    python benchmarks/transfer.py --data-root DIR --jobs 2             # restartable; for a GPU
+    python benchmarks/transfer.py --data-root DIR --quick              # some 50 minutes on one thread
     python benchmarks/transfer.py --target lens --epochs 20 --fractions 0.05,0.25 --seeds 0,1,2
-    python benchmarks/transfer.py --check                              # minutes: one epoch, few images
+    python benchmarks/transfer.py --check                              # minutes, on the embedded digits
 
-A plain network is trained on simulated lenses with substructure first (`--source`); plain_pretrained and
-the inflated rows start from it, the latter as its exact group average. Each row is a file
-configs/classify/transfer_<row>.yaml, each run `eqgan classify` in a process of its own, with one thread; runs
-that are finished are not repeated. The epoch is chosen on validation images. Reported is the area under the
-ROC curve on test images as they are and turned by any angle. Results file and picture are written anew after
-every run.
+A plain network is trained on other images first (`--source`); plain_pretrained and the inflated rows start
+from it, the latter as its exact group average. Each row is a file configs/classify/transfer_<row>.yaml. The
+quick form has networks half as wide and a quarter of the epochs; all else is the configs'. All runs of a form
+take the same number of steps, whatever the share of the images. The epoch is chosen on validation images, a
+tenth of all training images and none of the share. Reported is the area under the ROC curve on test images
+as they are and turned by any angle.
+
+Each run is `eqgan classify` in a process of its own, with one thread; runs that are finished are not
+repeated. Results file and picture are written anew after every run.
 """
 
 import argparse
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
-from many_runs import HERE, Task, begun, over_seeds, parser_of_runs, root_words, run, run_all, save
+from many_runs import HERE, Task, begun, numbers, over_seeds, parser_of_runs, root_words, run, run_all, save
 from speed import write
 
 FROM_SCRATCH = ("plain", "plain_rotation", "p4")
@@ -29,6 +33,35 @@ STARTED = (
     "inflated_head",
     "inflated_last_stage",
     "inflated_off_identity",
+)
+
+
+@dataclass(frozen=True)
+class Form:
+    """How much is run; an option given on the command line is taken instead.
+
+    Args:
+        name: full, quick or check.
+        epochs: None: those of each config.
+        words: of the command line, for every run.
+    """
+
+    name: str
+    source: str = "cifar10"
+    source_epochs: int = 30
+    source_fraction: float = 1.0
+    target: str = "mirabest"
+    epochs: int | None = None
+    fractions: str = "0.05,0.25,1"
+    seeds: str = "0,1,2"
+    words: tuple[str, ...] = ()
+
+
+FULL = Form("full")
+QUICK = Form("quick", source_epochs=8, epochs=15, words=("--network.width", "8"))
+DIGITS = {"source": "digits", "target": "digits"}
+CHECK = Form(
+    "check", **DIGITS, source_epochs=1, epochs=1, fractions="1", seeds="0", words=("--network.width", "4")
 )
 
 
@@ -44,11 +77,12 @@ class Transfer(Task):
         return words + ([] if self.init is None else ["--init", str(self.init)])
 
 
-def pretrained(work: Path, seed: int, options: argparse.Namespace, extra: list[str]) -> Path:
+def pretrained(work: Path, seed: int, form: Form, extra: list[str]) -> Path:
     """The checkpoint of the plain network trained on the source with this seed."""
-    task = Transfer("pretrain", options.source_fraction, seed)
-    run(task, work / options.source, options.source_epochs, options.source, extra)
-    return work / options.source / "logs" / task.name / "checkpoints" / "last.ckpt"
+    task = Transfer("pretrain", form.source_fraction, seed)
+    folder = work / form.source
+    run(task, folder, form.source_epochs, form.source, extra)
+    return folder / "logs" / task.name / "checkpoints" / "last.ckpt"
 
 
 def keep(result: dict[str, Any], out: Path, picture: Path) -> None:
@@ -80,43 +114,49 @@ def draw(rows: list[dict[str, Any]], target: str, path: Path) -> None:
 
 
 def options_and_rest() -> tuple[argparse.Namespace, list[str]]:
-    parser = parser_of_runs("transfer", __doc__, "one seed, one epoch")
-    parser.add_argument("--source", default="lens3", help="what the plain network is trained on first")
-    parser.add_argument("--source-epochs", type=int, default=20)
-    parser.add_argument("--source-fraction", type=float, default=1.0)
-    parser.add_argument("--target", default="mirabest", help="mirabest, lens or lens3")
+    parser = parser_of_runs("transfer", __doc__, "digits, one epoch", "narrow networks, few epochs")
+    parser.add_argument("--source", help="what the plain network is trained on first: cifar10, lens3, ...")
+    parser.add_argument("--source-epochs", type=int)
+    parser.add_argument("--source-fraction", type=float)
+    parser.add_argument("--target", help="mirabest, lens or lens3")
     parser.add_argument("--rows", default=",".join(FROM_SCRATCH + STARTED))
-    parser.add_argument("--fractions", default="0.05,0.25,1", help="shares of the training images")
+    parser.add_argument("--fractions", help="shares of the training images")
     parser.add_argument("--picture", type=Path, default=HERE.parent / "docs" / "images" / "transfer.png")
+    parser.set_defaults(seeds=None)
     return parser.parse_known_args()
+
+
+def chosen(options: argparse.Namespace) -> Form:
+    """The form that is asked for, with what the options change of it."""
+    form = QUICK if options.quick else CHECK if options.check else FULL
+    given = {key: getattr(options, key, None) for key in vars(form)}
+    return replace(form, **{key: value for key, value in given.items() if value is not None})
 
 
 def main() -> None:
     options, extra = options_and_rest()
-    if options.check:
-        options.seeds, options.fractions = "0", "1"
-        options.epochs = options.source_epochs = 1
-    plan = {"form": "check" if options.check else "full", "options": extra}
-    for key in ("source", "source_epochs", "source_fraction", "target", "epochs"):
-        plan[key] = getattr(options, key)
+    form = chosen(options)
+    free = ("name", "seeds", "fractions")  # more of them add to the same table
+    plan = {key: value for key, value in vars(form).items() if key not in free}
+    plan = {"form": form.name, **plan, "words": [*form.words], "options": extra}
     result = begun("transfer", plan, options.out)
-    extra = [*extra, *root_words(options)]
-    rows, seeds = options.rows.split(","), [int(seed) for seed in options.seeds.split(",")]
+    extra = [*form.words, *extra, *root_words(options)]
+    rows, seeds = options.rows.split(","), [int(seed) for seed in form.seeds.split(",")]
     starts = {}
     if any(row in STARTED for row in rows):
         with ThreadPoolExecutor(options.jobs) as pool:
-            found = pool.map(lambda seed: pretrained(options.work, seed, options, extra), seeds)
+            found = pool.map(lambda seed: pretrained(options.work, seed, form, extra), seeds)
             starts = dict(zip(seeds, found))
     run_all(
         [
-            Transfer(row, float(f), seed, starts[seed] if row in STARTED else None)
+            Transfer(row, share, seed, starts[seed] if row in STARTED else None)
             for seed in seeds
-            for f in options.fractions.split(",")
+            for share in numbers(form.fractions)
             for row in rows
         ],
         options.jobs,
         result["runs"],
-        start=lambda t: run(t, options.work / options.target, options.epochs, options.target, extra),
+        start=lambda t: run(t, options.work / form.target, form.epochs, form.target, extra),
         keep=lambda: keep(result, options.out, options.picture),
         shown=lambda scores: f"AUC {scores['auc']:.4f}",
     )

@@ -196,9 +196,9 @@ def test_transfer_starts_from_plain_networks(beside_each_other, monkeypatch, tmp
     monkeypatch.setattr(sys, "argv", ["program", *words, *places, "--work", str(tmp_path / "work")])
     transfer.main()
     assert begun == {
-        "pretrain-s1": ("lens3", None),
+        "pretrain-s1": ("cifar10", None),
         "p4-50pct-s1": ("mirabest", None),
-        "inflated-50pct-s1": ("mirabest", "lens3/logs/pretrain-s1/checkpoints/last.ckpt"),
+        "inflated-50pct-s1": ("mirabest", "cifar10/logs/pretrain-s1/checkpoints/last.ckpt"),
     }
     assert "inflated-50pct-s1 rotmnist AUC 0.9000 mnist AUC 0.9000" in capsys.readouterr().out
     assert [row["row"] for row in json.loads((tmp_path / "out.json").read_text())["table"]] == [
@@ -209,6 +209,35 @@ def test_transfer_starts_from_plain_networks(beside_each_other, monkeypatch, tmp
     begun.clear()
     transfer.main()
     assert set(begun) == {"pretrain-s1"}, "what has its record is not repeated"
+
+
+def test_an_option_of_transfer_changes_its_form_and_more_seeds_do_not(
+    beside_each_other, monkeypatch, tmp_path
+):
+    transfer = importlib.import_module("transfer")
+    ran = []
+
+    def run(task, work, epochs, source, extra):
+        ran.append((task.name, epochs, source, extra))
+        return made_up(task)
+
+    monkeypatch.setattr(transfer, "run", run)
+
+    def call(*words):
+        ran.clear()
+        places = ["--out", str(tmp_path / "out.json"), "--picture", str(tmp_path / "picture.png")]
+        monkeypatch.setattr(sys, "argv", ["program", "--quick", "--rows", "p4", *places, *words])
+        transfer.main()
+        return list(ran)
+
+    narrow = ["--network.width", "8"]
+    assert call("--seeds", "0", "--fractions", "1") == [("p4-s0", 15, "mirabest", narrow)]
+    assert [name for name, *_ in call("--seeds", "0,1", "--fractions", "1,0.5")] == [
+        "p4-50pct-s0",
+        "p4-s1",
+        "p4-50pct-s1",
+    ]
+    assert call("--seeds", "0", "--fractions", "1", "--epochs", "3") == [("p4-s0", 3, "mirabest", narrow)]
 
 
 def test_a_part_of_the_speed_that_is_measured_again_leaves_the_others(
