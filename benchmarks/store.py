@@ -5,7 +5,6 @@ python benchmarks/store.py --out benchmarks/results/store.json
 
 import argparse
 import json
-import platform
 import statistics
 import tempfile
 import time
@@ -14,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from speed import write
 from torch import nn
 from torch.nn import functional as F
 
 from eqgan.data.loader import Loader, TensorLoader
 from eqgan.data.store import Stream, read_store, write_store
-from eqgan.files import atomic_write
+from eqgan.training.report import versions
 
 BATCH = 128
 
@@ -40,17 +40,12 @@ def main() -> None:
             "reading": compare(loaders, options.rounds, read),
             "training": compare(loaders, options.rounds, train),
         }
-    settings = {
-        **vars(options),
-        "out": None,
-        "batch": BATCH,
-        "megabytes": options.images * options.side**2 / 1e6,
-    }
-    text = json.dumps({"settings": settings, "machine": machine(), **results}, indent=2)
-    print(text)
+    settings = {key: value for key, value in vars(options).items() if key != "out"}
+    settings |= {"batch": BATCH, "megabytes": options.images * options.side**2 / 1e6}
+    results = {"program": "benchmarks/store.py", "settings": settings, "versions": versions(), **results}
+    print(json.dumps(results, indent=2))
     if options.out is not None:
-        with atomic_write(options.out) as temporary:
-            temporary.write_text(text + "\n")
+        write(options.out, results)
 
 
 def both(path: Path, count: int, side: int) -> dict[str, Loader]:
@@ -95,15 +90,6 @@ def train(loader: Loader) -> None:
         optimizer.zero_grad()
         F.cross_entropy(network(image), label).backward()
         optimizer.step()
-
-
-def machine() -> dict[str, str | int]:
-    return {
-        "processor": platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
 
 
 if __name__ == "__main__":

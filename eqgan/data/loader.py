@@ -140,7 +140,8 @@ class TensorLoader(Loader):
             self.images.device
         )  # at once: a copy for every batch would wait for the device
         for batch in order.split(self.batch_size)[: len(self)]:
-            yield to_unit(self.images[batch]), self.labels[batch]
+            # on the CPU several times as fast as indexing, for the same images
+            yield to_unit(self.images.index_select(0, batch)), self.labels[batch]
 
 
 def to_unit(images: UInt8[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
