@@ -230,8 +230,8 @@ def test_an_option_of_transfer_changes_its_form_and_more_seeds_do_not(
         transfer.main()
         return list(ran)
 
-    narrow = ["--network.width", "8"]
-    assert call("--seeds", "0", "--fractions", "1") == [("p4-s0", 15, "mirabest", narrow)]
+    narrow = [*transfer.QUICK.words]
+    assert call("--seeds", "0", "--fractions", "1") == [("p4-s0", 20, "mirabest", narrow)]
     assert [name for name, *_ in call("--seeds", "0,1", "--fractions", "1,0.5")] == [
         "p4-50pct-s0",
         "p4-s1",
