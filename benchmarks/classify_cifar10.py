@@ -2,7 +2,7 @@
 
     python benchmarks/classify_cifar10.py --data-root DIR               # the papers' settings, for a GPU
     python benchmarks/classify_cifar10.py --data-root DIR --quick       # some 75 minutes on one thread
-    python benchmarks/classify_cifar10.py --rows allcnn_p4 --seeds 0,1
+    python benchmarks/classify_cifar10.py --rows allcnn_z2,allcnn_p4 --seeds 0,1 --fractions 1,0.1
     python benchmarks/classify_cifar10.py --check                       # a minute, on the embedded digits
 
 A row is a file configs/classify/<row>.yaml; `_plus` trains on flipped and shifted images. The networks of
@@ -29,6 +29,7 @@ from many_runs import (
     Task,
     begun,
     draw_errors,
+    numbers,
     over_seeds,
     parser_of_runs,
     root_words,
@@ -89,9 +90,9 @@ CHECK = Form(
 )
 
 
-def tasks(groups: list[list[str]], seeds: list[int]) -> list[Task]:
+def tasks(groups: list[list[str]], seeds: list[int], shares: list[float]) -> list[Task]:
     """Group by group and seed by seed, so that a stopped program has every row of what it began."""
-    return [Task(row, 1.0, seed) for rows in groups for seed in seeds for row in rows]
+    return [Task(row, share, seed) for rows in groups for share in shares for seed in seeds for row in rows]
 
 
 def table(runs: dict[str, Any], source: str) -> list[dict[str, Any]]:
@@ -99,9 +100,10 @@ def table(runs: dict[str, Any], source: str) -> list[dict[str, Any]]:
     kept = ("training_images", "parameters", "multiply_adds", "epochs")
     entries = over_seeds(runs, kept, "error")
     if source == FULL.data:
-        entries = [entry | {MARK: PUBLISHED.get(entry["row"])} for entry in entries]
+        for entry in entries:
+            entry |= {MARK: PUBLISHED.get(entry["row"])} if entry["fraction"] == 1 else {}
     order = {row: place for place, row in enumerate(PUBLISHED)}
-    return sorted(entries, key=lambda entry: order.get(entry["row"], len(order)))
+    return sorted(entries, key=lambda entry: (order.get(entry["row"], len(order)), -entry["fraction"]))
 
 
 def keep(result: dict[str, Any], out: Path, picture: Path) -> None:
@@ -115,6 +117,7 @@ def keep(result: dict[str, Any], out: Path, picture: Path) -> None:
 def options_and_rest() -> tuple[argparse.Namespace, list[str]]:
     parser = parser_of_runs("classify_cifar10", __doc__, "digits, one epoch", "narrow networks, few epochs")
     parser.add_argument("--rows", default=None, help="default: those of the form")
+    parser.add_argument("--fractions", default="1", help="shares of the images, for as many steps each")
     name = "classify_cifar10.png"
     parser.add_argument("--picture", type=Path, default=HERE.parent / "docs" / "images" / name)
     return parser.parse_known_args()
@@ -131,7 +134,7 @@ def main() -> None:
     result = begun("classify_cifar10", plan, options.out)
     rest = [*extra, *root_words(options)]
     run_all(
-        tasks(groups, seeds),
+        tasks(groups, seeds, numbers(options.fractions)),
         options.jobs,
         result["runs"],
         start=lambda t: run(t, options.work, epochs, form.data, [*form.words_for(t.row), *rest]),

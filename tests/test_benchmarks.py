@@ -172,7 +172,7 @@ def test_the_cifar_rows_have_every_setting_of_their_form(cifar, monkeypatch, tmp
 def test_the_cifar_rows_are_commands_that_parse_and_have_equal_parameters(cifar):
     counts = {}
     for form in (cifar.FULL, cifar.QUICK, cifar.CHECK):
-        for task in cifar.tasks(form.rows, [0]):
+        for task in cifar.tasks(form.rows, [0], [1.0]):
             _, config = parse_classify([*task.words(form.epochs, form.data), *form.words_for(task.row)])
             network = build(config.network, image_shape=(3, 32, 32), num_classes=10)
             name = form.name, task.row.partition("_")[0]
