@@ -95,22 +95,32 @@ def keep(result: dict[str, Any], out: Path, picture: Path) -> None:
 
 
 def draw(rows: list[dict[str, Any]], target: str, path: Path) -> None:
-    """AUC against the number of training images: test images as they are, and turned."""
+    """AUC against the number of training images: test images as they are, and turned; range of the seeds."""
     tests = [key for key in rows[0] if key.startswith("auc_")]
     figure, axes = plt.subplots(
-        1, len(tests), figsize=(5 * len(tests), 4), sharey=True, layout="constrained", squeeze=False
+        1, len(tests), figsize=(4.4 * len(tests) + 2, 4), sharey=True, layout="constrained", squeeze=False
     )
+    names = dict.fromkeys((*FROM_SCRATCH, *STARTED, *(row["row"] for row in rows)))
+    counts = sorted({row["training_images"] for row in rows})
     for axis, test in zip(axes[0], tests):
-        for name in dict.fromkeys(row["row"] for row in rows):
+        for place, name in enumerate(names):
             mine = [row for row in rows if row["row"] == name]
-            images = [row["training_images"] for row in mine]
+            if not mine:
+                continue
+            images = [
+                row["training_images"] * 1.03 ** (place - len(names) / 2) for row in mine
+            ]  # side by side
             low, mean, high = ([row[test][key] for row in mine] for key in ("min", "mean", "max"))
             spread = [[m - a for m, a in zip(mean, low)], [b - m for m, b in zip(mean, high)]]
-            axis.errorbar(images, mean, yerr=spread, marker="o", capsize=3, label=name.replace("_", " "))
+            kind = "--" if name in FROM_SCRATCH else "-"
+            axis.errorbar(images, mean, spread, fmt=f"o{kind}", ms=4, capsize=2, label=name.replace("_", " "))
         axis.set(xscale="log", xlabel="training images", title=test.removeprefix("auc_"))
+        axis.set_xticks(counts, map(str, counts))
+        axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel(f"test AUC, {target}")
-    axes[0][-1].legend(fontsize="small")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right", fontsize="small")
     save(figure, path)
 
 
