@@ -55,9 +55,9 @@ static double one_case(int isa) {
   std::vector<float> bias = numbers(other), packed(packed_size(isa, in, other, cells)), gradient(slices * floats);
   Filter filter = {weight.data(), packed.data(), entrys[size - 1], in, other, order * cells, in * order * cells, cells};
   pack(isa, &filter);
-  Task task = {x.data(), packed.data(), bias.data(), out.data(), plain.data(), gradient.data(), shifts[size - 1],
-               batch,    in,            other,       height,     width,        out_height,      out_width,
-               padding,  size,          cells,       draw(1, 9), slices, bfloat16};
+  Task task = {REGULAR, x.data(), packed.data(), bias.data(), out.data(), plain.data(), gradient.data(),
+               shifts[size - 1], batch, in, other, height, width, out_height, out_width,
+               padding, size, cells, draw(1, 9), slices, NULL, NULL, bfloat16};
   if (draw(0, 2) == 0) task.plain = NULL, task.filter_gradient = NULL;
   if (draw(0, 2) == 0) task.bias = NULL;
   if (task.plain && draw(0, 2) == 0) task.out = NULL, task.filter = NULL;
@@ -70,11 +70,43 @@ static double one_case(int isa) {
   return sum;
 }
 
+// Planes to fields, forwards and both ways back. A block of at least half as many rows fills a vector.
+static double one_lifting(int isa) {
+  const index_t size = draw(1, 5), cells = size * size, in = draw(1, 4), other = draw(1, 7), batch = draw(1, 4);
+  const index_t padding = draw(0, size + 1), out_height = draw(1, 24);
+  const index_t out_width = draw((15 + out_height) / out_height, 40);
+  const index_t height = out_height - 2 * padding + size - 1, width = out_width - 2 * padding + size - 1;
+  if (height < 1 || width < 1) return 0;
+  const index_t rows = draw(0, 1) ? out_height : 2 * ((15 + out_width) / out_width) + 2;
+  const index_t slices = draw(1, 3), bfloat16 = draw(0, 7), channels = other * order;
+  const index_t outputs = batch * channels * out_height * out_width;
+  std::vector<char> x = maps(batch * in * height * width, bfloat16 & 1);
+  std::vector<char> out = maps(outputs, bfloat16 & 2), plain = maps(outputs, bfloat16 & 4);
+  std::vector<float> weight = numbers(other * in * cells), bias = numbers(other);
+  std::vector<float> sums(slices * (in * cells + 1) * channels), of_weight = weight, of_bias = bias;
+  const index_t kind = draw(0, 1) ? LIFTING : LIFTING_BACKWARDS;
+  Task task = {kind, x.data(), weight.data(), bias.data(), out.data(), NULL, NULL, lifting_entrys[size - 1],
+               batch, in, other, height, width, out_height, out_width, padding, size, cells, rows, slices,
+               NULL, NULL, bfloat16};
+  if (kind == LIFTING_BACKWARDS || draw(0, 1)) task.out = NULL, task.plain = plain.data();
+  if (kind == LIFTING && !task.out) {
+    task.filter = NULL, task.filter_gradient = sums.data();
+    task.weight_gradient = of_weight.data(), task.bias_gradient = of_bias.data();
+  }
+  if (draw(0, 2) == 0) task.bias = NULL;
+  if (run(isa, &task, NULL)) abort();
+  double sum = 0;
+  for (char value : out) sum += value;
+  for (char value : x) sum += value;
+  for (float value : of_weight) sum += value;
+  return sum;
+}
+
 int main(int count, char **words) {
   const int rounds = count > 1 ? atoi(words[1]) : 150;
   double sum = 0;
   for (int isa = 0; isa <= best_isa(); isa++)
-    for (int round = 0; round < rounds; round++) sum += one_case(isa);
-  printf("%d cases, sum %g\n", rounds * (best_isa() + 1), sum);
+    for (int round = 0; round < rounds; round++) sum += one_case(isa) + one_lifting(isa);
+  printf("%d cases, sum %g\n", 2 * rounds * (best_isa() + 1), sum);
   return sum == sum ? 0 : 1;
 }

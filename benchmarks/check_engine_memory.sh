@@ -41,8 +41,9 @@ for group in ${GROUPS_TO_CHECK:-C2 C4 D4}; do
 import sys
 from pathlib import Path
 
-from eqgan.groups import POINT_GROUPS, window_action
+from eqgan.groups import POINT_GROUPS, intertwiner_index, window_action
 from eqgan.groups.fourier import group_fourier
+from eqgan.groups.representation import regular, trivial
 from eqgan.nn.fourier.emit import group_header
 
 group, folder = POINT_GROUPS[sys.argv[1]], Path(sys.argv[2])
@@ -52,10 +53,12 @@ for size in range(1, 6):
     moved = window_action(group, size)
     pairs = [n for cell in moved.ravel().tolist() for n in divmod(cell, size)]
     entries = [u * size * size + int(cell) for u, row in enumerate(moved) for cell in row]
-    lines.append(f"static const int32_t shift{size}[] = {{{', '.join(map(str, pairs))}}};")
-    lines.append(f"static const int32_t entry{size}[] = {{{', '.join(map(str, entries))}}};")
-names = (", ".join(f"{kind}{size}" for size in range(1, 6)) for kind in ("shift", "entry"))
-lines += [f"static const int32_t *const {kind}s[] = {{{row}}};" for kind, row in zip(("shift", "entry"), names)]
+    lifting = intertwiner_index(regular(group), trivial(group), size)[0].ravel().tolist()
+    for kind, table in (("shift", pairs), ("entry", entries), ("lifting_entry", lifting)):
+        lines.append(f"static const int32_t {kind}{size}[] = {{{', '.join(map(str, table))}}};")
+for kind in ("shift", "entry", "lifting_entry"):
+    row = ", ".join(f"{kind}{size}" for size in range(1, 6))
+    lines.append(f"static const int32_t *const {kind}s[] = {{{row}}};")
 (folder / "tables.h").write_text("\n".join(lines) + "\n")
 PYTHON
   build sanitized -fsanitize=address,undefined -fno-sanitize-recover=all

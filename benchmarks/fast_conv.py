@@ -1,16 +1,17 @@
 """The fast group convolution against the dense one of the same channels, layer by layer.
 
     python benchmarks/fast_conv.py                    # all parts: half an hour on two quiet cores
-    python benchmarks/fast_conv.py --only gates       # one part: gates, grid or held_out
+    python benchmarks/fast_conv.py --only gates       # gates, grid, held_out, lifting, lifting_held_out
     python benchmarks/fast_conv.py --minutes 8        # stop after so long; the next call goes on from there
     python benchmarks/fast_conv.py --quick --out X    # a few small cases, to see that it runs
     python benchmarks/fast_conv.py --device cuda      # the kernels for a GPU: results/fast_conv_cuda.json
 
 All candidates alternate in one process under the same allocator settings: the fast path, the filter bank,
 and `F.conv2d` of the same channel counts, contiguous and channels_last; and the same under bfloat16
-autocast. A ratio is the median over the rounds of ours over the faster of the two dense ones, and beside it
-that of the smallest times. Writes results/fast_conv.json after each case; benchmarks/fit_fast_conv.py makes
-of it what `EQGAN_CONV=auto` decides by.
+autocast. Lifting layers are trained as the first layer of a network is: their images need no gradient. A
+ratio is the median over the rounds of ours over the faster of the two dense ones, and beside it that of the
+smallest times. Writes results/fast_conv.json after each case; benchmarks/fit_fast_conv.py makes of it what
+`EQGAN_CONV=auto` decides by.
 """
 
 import argparse
@@ -22,14 +23,14 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from speed import alternate
 
 from eqgan.files import atomic_write
-from eqgan.groups import P2, P4, P4M, PlaneGroup, regular
+from eqgan.groups import P2, P4, P4M, FieldType, PlaneGroup, regular, scalar
 from eqgan.memory import keep_freed_memory
 from eqgan.nn import GroupConv2d
 from eqgan.nn.fourier.choice import instruction_set
@@ -38,22 +39,43 @@ from eqgan.training.report import versions
 RESULTS = Path(__file__).resolve().parent / "results" / "fast_conv.json"
 RESULTS_GPU = RESULTS.with_name("fast_conv_cuda.json")
 KINDS = ("training", "eval", "training_bf16", "eval_bf16")
-Case = tuple[PlaneGroup, tuple[int, int], int, int, int]  # group, fields in and out, side, window, batch
+
+
+class Case(NamedTuple):
+    """One layer and its input."""
+
+    group: PlaneGroup
+    fields: tuple[int, int]
+    side: int
+    size: int
+    batch: int
+    lifting: bool = False
+
+    @property
+    def in_type(self) -> FieldType:
+        return (scalar if self.lifting else regular)(self.group, self.fields[0])
+
+    @property
+    def name(self) -> dict[str, Any]:
+        named = {**self._asdict(), "group": self.group.name, "fields": list(self.fields)}
+        return named if self.lifting else {key: named[key] for key in named if key != "lifting"}
+
+
 Function = Callable[[torch.Tensor], torch.Tensor]
 # how it is trained, how it is evaluated, and the layout of its maps
 Candidate = tuple[Function, Function, torch.memory_format]
 
 
 def candidates(case: Case, device: str) -> dict[str, Candidate]:
-    group, fields, _, size, _ = case
+    size, out_type = case.size, regular(case.group, case.fields[1])
     found: dict[str, Candidate] = {}
     for name in ("fourier", "bank"):
         os.environ["EQGAN_CONV"] = name
-        layer = GroupConv2d(regular(group, fields[0]), regular(group, fields[1]), size, padding=size // 2)
-        kept = GroupConv2d(layer.in_type, layer.out_type, size, padding=size // 2).eval()
+        layer = GroupConv2d(case.in_type, out_type, size, padding=size // 2)
+        kept = GroupConv2d(case.in_type, out_type, size, padding=size // 2).eval()
         found[name] = layer.to(device), kept.to(device), torch.contiguous_format
     for name, layout in (("dense", torch.contiguous_format), ("dense_last", torch.channels_last)):
-        shape = (fields[1] * group.order, fields[0] * group.order, size, size)
+        shape = (out_type.channels, case.in_type.channels, size, size)
         weight = torch.randn(shape, device=device).to(memory_format=layout).requires_grad_()
         bias = torch.zeros(shape[0], device=device, requires_grad=True)
 
@@ -64,7 +86,7 @@ def candidates(case: Case, device: str) -> dict[str, Candidate]:
     return found
 
 
-def call(candidate: Candidate, kind: str, x: torch.Tensor) -> Callable[[], Any]:
+def call(candidate: Candidate, kind: str, x: torch.Tensor, lifting: bool) -> Callable[[], Any]:
     """One training pass, forward and backward, or one forward pass without gradients."""
     train, kept, layout = candidate
     lower = kind.endswith("bf16")
@@ -79,7 +101,7 @@ def call(candidate: Candidate, kind: str, x: torch.Tensor) -> Callable[[], Any]:
     if kind.startswith("eval"):
         return evaluate
     out_gradient = torch.randn_like(evaluate()).to(memory_format=layout)
-    variable = x.clone(memory_format=torch.preserve_format).requires_grad_()
+    variable = x.clone(memory_format=torch.preserve_format).requires_grad_(not lifting)
 
     def step() -> None:
         with context:
@@ -98,12 +120,12 @@ def wait(x: torch.Tensor) -> torch.Tensor:
 
 
 def measure(case: Case, kinds: tuple[str, ...], rounds: int, device: str) -> dict[str, Any]:
-    group, fields, side, _, batch = case
     found: dict[str, Any] = {}
-    x = torch.randn(batch, fields[0] * group.order, side, side, device=device)
+    x = torch.randn(case.batch, case.in_type.channels, case.side, case.side, device=device)
     made = candidates(case, device)
     for kind in kinds:
-        seconds = alternate(rounds, **{name: call(candidate, kind, x) for name, candidate in made.items()})
+        calls = {name: call(candidate, kind, x, case.lifting) for name, candidate in made.items()}
+        seconds = alternate(rounds, **calls)
         faster = [min(pair) for pair in zip(seconds["dense"], seconds["dense_last"])]
         found[kind] = {
             "ratio": round(statistics.median(a / b for a, b in zip(seconds["fourier"], faster)), 3),
@@ -122,7 +144,7 @@ def gates() -> list[Case]:
     wide = [(P4, (8, 32), 28), (P4, (16, 16), 28), (P4M, (16, 16), 28)]
     stated = [(P4, (8, 16), 28), (P4, (16, 32), 14), (P4M, (8, 16), 28), (P4M, (16, 32), 14)]
     small = [(P4, (8, 8), 28), (P4, (8, 16), 14), (P4M, (8, 8), 28), (P4M, (8, 16), 14)]
-    return [(*case, 3, 64) for case in stated + wide + small]
+    return [Case(*case, 3, 64) for case in stated + wide + small]
 
 
 def grid() -> list[Case]:
@@ -131,14 +153,14 @@ def grid() -> list[Case]:
     threes = itertools.product((P2, P4, P4M), fields, (28, 14, 7), (3,), (1, 8))
     others = itertools.product((P4, P4M), fields[1:2], (14, 7), (2, 4, 5), (2, 16))
     large = itertools.product((P2, P4, P4M), [(16, 32)], (14,), (3,), (64,))
-    return [*threes, *others, *large]
+    return [Case(*case) for case in (*threes, *others, *large)]
 
 
 def held_out(count: int = 48) -> list[Case]:
     """Drawn at random, with sizes that the fit has not seen."""
     draw = random.Random(1)
     return [
-        (
+        Case(
             draw.choice([P2, P4, P4M]),
             (draw.choice([2, 3, 6, 11, 12, 16, 24]), draw.choice([2, 3, 6, 11, 12, 16, 24])),
             draw.choice([4, 6, 8, 10, 12, 16, 24, 32]),
@@ -149,23 +171,52 @@ def held_out(count: int = 48) -> list[Case]:
     ]
 
 
+def lifting() -> list[Case]:
+    """From one plane and from three."""
+    fields = [(1, 8), (1, 32), (3, 16)]
+    threes = itertools.product((P2, P4, P4M), fields, (28, 10), (3,), (1, 8, 64))
+    others = itertools.product((P4, P4M), [(1, 16), (3, 16)], (14,), (2, 4, 5, 7), (4, 32))
+    return [Case(*case, lifting=True) for case in (*threes, *others)]
+
+
+def lifting_held_out(count: int = 32) -> list[Case]:
+    """Drawn at random too; with more planes than images have."""
+    draw = random.Random(2)
+    return [
+        Case(
+            draw.choice([P2, P4, P4M]),
+            (draw.choice([1, 1, 1, 2, 3, 3, 5]), draw.choice([3, 6, 8, 12, 16, 24])),
+            draw.choice([6, 8, 12, 16, 24, 32, 48]),
+            draw.choice([3, 3, 3, 4, 5, 7]),
+            draw.choice([1, 2, 4, 8, 16, 32, 64]),
+            lifting=True,
+        )
+        for _ in range(count)
+    ]
+
+
 def gpu() -> list[Case]:
     """64 to 256 channels, where a GPU has enough to do."""
     channels = [(64, 64), (128, 128), (256, 256)]
     sizes = itertools.product((P4, P4M), channels, (32, 64, 128))
-    return [(g, (a // g.order, b // g.order), side, 3, 64 if side < 128 else 16) for g, (a, b), side in sizes]
+    return [
+        Case(g, (a // g.order, b // g.order), side, 3, 64 if side < 128 else 16) for g, (a, b), side in sizes
+    ]
 
 
-PARTS = {"gates": (gates, 31), "grid": (grid, 15), "held_out": (held_out, 15), "gpu": (gpu, 31)}
+ON_CPU = {
+    "gates": (gates, 31),
+    "grid": (grid, 15),
+    "held_out": (held_out, 15),
+    "lifting": (lifting, 9),
+    "lifting_held_out": (lifting_held_out, 9),
+}
+PARTS = {**ON_CPU, "gpu": (gpu, 31)}
 
 
 def quick() -> list[Case]:
-    return [(P4, (8, 16), 14, 3, 2), (P4M, (4, 8), 14, 3, 2), (P4, (2, 2), 7, 3, 1)]
-
-
-def identity(part: str, case: Case) -> dict[str, Any]:
-    names = ("group", "fields", "side", "size", "batch")
-    return {"part": part, **dict(zip(names, (case[0].name, list(case[1]), *case[2:])))}
+    cases = [(P4, (8, 16), 14, 3, 2), (P4M, (4, 8), 14, 3, 2), (P4, (2, 2), 7, 3, 1)]
+    return [*(Case(*case) for case in cases), Case(P4, (1, 8), 14, 3, 2, lifting=True)]
 
 
 def main() -> None:
@@ -182,7 +233,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     on_cpu = options.device == "cpu"
-    options.only = options.only or (["gates", "grid", "held_out"] if on_cpu else ["gpu"])
+    options.only = options.only or (list(ON_CPU) if on_cpu else ["gpu"])
     options.out = options.out or (RESULTS if on_cpu else RESULTS_GPU)
     keep_freed_memory()
     started = time.monotonic()
@@ -197,7 +248,7 @@ def main() -> None:
             if time.monotonic() - started > 60 * options.minutes:
                 print("stopped; call again to go on")
                 return
-            known = place_for(result["cases"], identity(part, case))
+            known = place_for(result["cases"], {"part": part, **case.name})
             missing = tuple(kind for kind in options.kinds if kind not in known)
             if missing:
                 known["rounds"] = options.rounds or rounds

@@ -100,7 +100,7 @@ QUICK = Form(
     shares=(0.1, 0.01, 1.0),
     generators={
         "equivariant": ("--generator.width", "12"),
-        "conv": (),
+        "conv": ("--generator.width", "8", "--generator.latent_dim", "32"),
     },
     seeds=(0, 1, 2),
     steps=1_200,

@@ -209,7 +209,8 @@ class GroupConv2d(nn.Module):
 
     def _fourier_forward(self, path: FourierPath, x: Tensor) -> Tensor:
         """The same numbers in fewer multiplications (docs/fast_group_convolution.md)."""
-        if self.training or torch.compiler.is_compiling() or not self._may_cache():
+        as_it_is = path.lifting and self.norm is None  # of a small filter, comparing is what takes time
+        if as_it_is or self.training or torch.compiler.is_compiling() or not self._may_cache():
             return path.apply(x, self._normalised_weight(), self.bias)
         self._packed = self._kept(self._packed, lambda: (path.pack(self._normalised_weight()),))
         return path.apply_packed(x, self._packed[1][0], self.bias)

@@ -2,6 +2,7 @@
 
 import copy
 import ctypes
+import itertools
 import logging
 import threading
 
@@ -52,7 +53,14 @@ def bank_values(layer, x, grad):
     exact._fourier = None
     x = x.detach().double().requires_grad_()
     y = exact(x)
-    return y, torch.autograd.grad(y, (x, exact.weight), grad.double())
+    return y, torch.autograd.grad(y, (x, exact.weight, exact.bias), grad.double())
+
+
+def compare_gradients(chosen, arguments, gradients, tolerance=2e-6):
+    """All that may be needed together; what is not needed is empty."""
+    for need in itertools.product((True, False), repeat=3):
+        for ours, theirs, needed in zip(chosen.backward(*arguments, need), gradients, need, strict=True):
+            close(ours, theirs if needed else theirs.new_empty(0), tolerance)
 
 
 @st.composite
@@ -86,11 +94,7 @@ def test_any_shape_on_every_instruction_set(case):
     grad = torch.randn_like(y)
     exact, gradients = bank_values(layer, x, grad)
     close(y, exact.detach())
-    for need in ((True, True), (True, False), (False, True)):
-        for ours, theirs, needed in zip(
-            chosen.backward(grad, x, weight, *window, need), gradients, need, strict=True
-        ):
-            close(ours, theirs if needed else theirs.new_empty(0))
+    compare_gradients(chosen, (grad, x, weight, *window), gradients)
 
 
 @needs_engine
@@ -186,7 +190,7 @@ def test_what_torch_asks_of_an_operator():
     torch.library.opcheck(op.default, (x, weight, bias, generators, 3, 1))
     grad = torch.randn(2, 12, 5, 6, requires_grad=True)
     backward = torch.ops.eqgan.group_conv2d_backward.default
-    torch.library.opcheck(backward, (grad, x, weight, generators, 3, 1, True, True))
+    torch.library.opcheck(backward, (grad, x, weight, generators, 3, 1, True, True, True))
 
 
 @pytest.mark.parametrize("plane", [P4, P4M], ids=str)
@@ -224,9 +228,7 @@ def test_any_shape_in_bfloat16(case):
     grad = torch.randn_like(y)
     exact, gradients = bank_values(layer, x, grad)
     close(y, exact.detach(), 2**-6)
-    for need in ((True, True), (True, False), (False, True)):
-        for ours, theirs, needed in zip(chosen.backward(grad, x, weight, *window, need), gradients, need):
-            close(ours, theirs if needed else theirs.new_empty(0), 2**-6)
+    compare_gradients(chosen, (grad, x, weight, *window), gradients, 2**-6)
 
 
 @needs_engine
@@ -366,8 +368,8 @@ def test_a_compiler_that_fails_is_reported(monkeypatch, tmp_path, caplog):
 def test_which_layers_can_take_it(monkeypatch):
     assert make()._fourier is not None
     assert make(stride=2, padding=0)._fourier is None
-    lifting = LiftingConv2d(scalar(P4, 1), regular(P4, 2), 3)
-    assert lifting._fourier is None
+    assert LiftingConv2d(scalar(P4, 1), regular(P4, 2), 3, stride=3)._fourier is None
+    assert GroupConv2d(regular(P4, 1), scalar(P4, 2), 3)._fourier is None
     monkeypatch.setenv("EQGAN_CONV", "bank")
     assert make()._fourier is None
     monkeypatch.setenv("EQGAN_CONV", "quick")
@@ -382,19 +384,26 @@ def test_chosen_by_size(monkeypatch):
     times = {
         kind: {"fourier": fast, "bank": slow} for kind in ("training", "eval", "training_bf16", "eval_bf16")
     }
-    fits = {"fits": {choice.instruction_set(): {"groups": ["C4"], "times": times}}, "margin": 1.0}
+    measured = {"regular": {"groups": ["C4"], "times": times}}
+    fits = {"fits": {choice.instruction_set(): measured}, "margin": 1.0}
     monkeypatch.setattr(choice, "measured", lambda: fits)
     work = choice.Work.of(P4.point_group, 3, 2, 3)
     expected = int(1000 / (work.dense - 0.5 * work.multiplications)) + 1
     for lower in (False, True):
-        assert choice.least_sites(P4.point_group, 3, 2, 3, lower) == expected
-        assert choice.least_sites(P4M.point_group, 3, 2, 3, lower) == choice.NEVER
-        assert choice.least_sites(P4.point_group, 1, 2, 3, lower) == choice.NEVER
+        assert choice.least_sites(P4.point_group, 3, 2, 3, lower=lower) == expected
+        assert choice.least_sites(P4M.point_group, 3, 2, 3, lower=lower) == choice.NEVER
+        assert choice.least_sites(P4.point_group, 1, 2, 3, lower=lower) == choice.NEVER
+        assert choice.least_sites(P4.point_group, 3, 2, 3, True, lower=lower) == choice.NEVER
+    lifting = {kind: {"fourier": fast, "bank": [0.0, 0.0, 2.0, 0.0, 0.0]} for kind in times}
+    measured["lifting"] = {"groups": ["C4"], "times": lifting}
+    dense = 2 * 3 * 9 * 4  # as many multiplications either way
+    expected_of_lifting = int(1000 / (2 * dense - 0.5 * dense)) + 1
+    assert choice.least_sites(P4.point_group, 3, 2, 3, True, lower=False) == expected_of_lifting
     times["eval_bf16"] = {"fourier": [0.0, 0.0, 9.0, 0.0, 0.0, 0.0, 0.0], "bank": slow}
     chosen = FourierPath.of(regular(P4, 2), regular(P4, 3), 3, 1, 1)
     assert chosen.least_sites == (expected, choice.NEVER)
     fits["fits"] = {}
-    assert choice.least_sites(P4.point_group, 3, 2, 3, False) == choice.NEVER
+    assert choice.least_sites(P4.point_group, 3, 2, 3, lower=False) == choice.NEVER
     assert FourierPath.of(regular(P4, 2), regular(P4, 2), 3, 1, 1) is None
 
 

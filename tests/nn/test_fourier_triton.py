@@ -76,8 +76,9 @@ def test_agrees_with_the_bank(dtype, tolerance, plane, fields_in, fields_out, si
         3 * tolerance,
     )
     grad = torch.randn_like(y)
-    gradients = _backward(grad.double(), x.double(), weight.double(), *where, True, True)
-    for found, expected in zip(ours.backward(grad, x, weight, size, padding, (True, True)), gradients):
+    gradients = _backward(grad.double(), x.double(), weight.double(), *where, True, True, True)
+    found_ones = ours.backward(grad, x, weight, size, padding, (True, True, True))
+    for found, expected in zip(found_ones, gradients, strict=True):
         close(found, expected, 2 * tolerance)
 
 
@@ -85,7 +86,7 @@ def test_agrees_with_the_bank(dtype, tolerance, plane, fields_in, fields_out, si
 def test_only_what_is_needed():
     x, weight, _ = make(P4, 2, 3, 3, (2, 5, 5))
     grad = torch.randn(2, 12, 5, 5)
-    for need in ((True, False), (False, True)):
+    for need in ((True, False, False), (False, True, False), (False, False, True)):
         found = engine_of(P4).backward(grad, x, weight, 3, 1, need)
         assert tuple(bool(tensor.numel()) for tensor in found) == need
 
@@ -96,11 +97,11 @@ def test_empty_batches_and_more_sites_than_a_split(monkeypatch):
     x, weight, bias = make(P4, 1, 1, 1, (2, 20, 29))
     ours, generators = engine_of(P4), flat_generators(P4.point_group)
     assert ours.forward(x[:0], weight, bias, 1, 0).shape == (0, 4, 20, 29)
-    nothing, zero = ours.backward(x[:0], x[:0], weight, 1, 0, (True, True))
+    nothing, zero, _ = ours.backward(x[:0], x[:0], weight, 1, 0, (True, True, False))
     assert nothing.shape == (0, 4, 20, 29)
     assert not zero.any()
-    _, gradient = ours.backward(x, x, weight, 1, 0, (False, True))
-    _, expected = _backward(x.double(), x.double(), weight.double(), generators, 1, 0, False, True)
+    _, gradient, _ = ours.backward(x, x, weight, 1, 0, (False, True, False))
+    _, expected, _ = _backward(x.double(), x.double(), weight.double(), generators, 1, 0, False, True, False)
     close(gradient, expected, 1e-5)
 
 

@@ -58,9 +58,14 @@ class Work:
     dense: int
 
     @classmethod
-    def of(cls, group: PointGroup, size: int, fields_in: int, fields_out: int) -> "Work":
+    def of(
+        cls, group: PointGroup, size: int, fields_in: int, fields_out: int, lifting: bool = False
+    ) -> "Work":
         order, pairs, cells = group.order, fields_in * fields_out, size * size
-        values = fields_in * order, fields_out * order
+        values = fields_in if lifting else fields_in * order, fields_out * order
+        if lifting:  # as many multiplications as the dense one; its features are the patches
+            dense = pairs * cells * order
+            return cls(dense, (cells * values[0], values[1]), values, dense, dense)
         columns = (
             fields_in * _up(fields_out) + fields_out * _up(fields_in)
         ) / 2  # forward, and for gradients
@@ -88,7 +93,9 @@ def measured() -> dict[str, Any]:
     return found
 
 
-def least_sites(group: PointGroup, size: int, fields_in: int, fields_out: int, lower: bool) -> int:
+def least_sites(
+    group: PointGroup, size: int, fields_in: int, fields_out: int, lifting: bool = False, *, lower: bool
+) -> int:
     """Output sites from which on the fast path is expected to be faster by the margin; NEVER if it is not.
 
     Args:
@@ -96,11 +103,11 @@ def least_sites(group: PointGroup, size: int, fields_in: int, fields_out: int, l
     """
     if (chosen := mode()) != "auto":
         return 0 if chosen == "fourier" else NEVER
-    fits = measured()["fits"].get(instruction_set())
+    fits = measured()["fits"].get(instruction_set(), {}).get("lifting" if lifting else "regular")
     if fits is None or group.name not in fits["groups"] or size == 1:
         return NEVER  # one cell is a matrix product, which no convolution need be gathered for
     kinds = ("training_bf16", "eval_bf16") if lower else ("training", "eval")
-    work = Work.of(group, size, fields_in, fields_out)
+    work = Work.of(group, size, fields_in, fields_out, lifting)
     return max(crossing(work, fits["times"][kind], measured()["margin"]) for kind in kinds)
 
 

@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eqgan.groups import PointGroup, window_action
+from eqgan.groups import PointGroup, intertwiner_index, window_action
 from eqgan.groups.fourier import group_fourier
+from eqgan.groups.representation import regular, trivial
 from eqgan.nn.fourier.build import isas, load
 from eqgan.nn.fourier.emit import group_header
 
@@ -20,14 +21,20 @@ _POINTER, _INDEX = ctypes.c_void_p, ctypes.c_int64
 _SIZES = ("batch", "fields_in", "other", "height", "width", "out_height", "out_width")
 _TENSORS = ("patched", "filter", "bias", "out", "plain", "filter_gradient", "shift")
 _POSITIONS = 160  # at most in a block: its features stay in the second level of cache
+_PATCHES = 12_288  # of lifting, numbers at most in the patches of a block: they stay in the first
+FEWEST_SITES = 16  # of an output map that is lifted to: those of the widest vector
+_REGULAR, _LIFTING, _LIFTING_BACKWARDS = range(3)  # kinds
 
 
 class _Task(ctypes.Structure):
     """As in source/engine.h."""
 
     _fields_ = (
+        ("kind", _INDEX),
         *((name, _POINTER) for name in _TENSORS),
-        *((name, _INDEX) for name in (*_SIZES, "padding", "side", "cells", "rows", "slices", "bfloat16")),
+        *((name, _INDEX) for name in (*_SIZES, "padding", "side", "cells", "rows", "slices")),
+        *((name, _POINTER) for name in ("weight_gradient", "bias_gradient")),
+        ("bfloat16", _INDEX),
     )
 
 
@@ -39,9 +46,10 @@ class _Filter(ctypes.Structure):
 
 
 class Engine:
-    """Group convolution of regular fields, stride 1, on contiguous CPU tensors.
+    """Group convolution from regular fields or planes (lifting) to regular fields: stride 1, contiguous, CPU.
 
-    Maps are float32 or bfloat16, filters, biases and the filters' gradients float32.
+    Maps are float32 or bfloat16, filters, biases and the filters' gradients float32. A filter of one window a
+    pair lifts, one of a window an element is between regular fields.
 
     Args:
         group: the point group.
@@ -61,15 +69,26 @@ class Engine:
     # ---- the three operations ------------------------------------------------------------------------------
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, size: int, padding: int) -> Tensor:
-        """x (batch, in * order, h, w), weight (out, in, order * size^2), bias (out) or None."""
-        return self.forward_packed(x, self.pack(weight, size), bias, len(weight), size, padding)
+        """x (batch, in * order, h, w), weight (out, in, order * size^2), bias (out) or None.
+
+        Of lifting, x (batch, in, h, w) and weight (out, in, size^2).
+        """
+        if not lifts(weight, size):
+            return self.forward_packed(x, self.pack(weight, size), bias, len(weight), size, padding)
+        out = self._empty_output(x, len(weight), size, padding)
+        self._lift(_LIFTING, x, weight, size, padding, bias=bias, out=out)
+        return out
 
     def forward_packed(
         self, x: Tensor, packed: Tensor, bias: Tensor | None, fields: int, size: int, padding: int
     ) -> Tensor:
-        out = x.new_empty(len(x), fields * self.group.order, *output_sides(x, size, padding))
+        """Between regular fields."""
+        out = self._empty_output(x, fields, size, padding)
         self._run(x, size, padding, fields, filter=packed, bias=bias, out=out)
         return out
+
+    def _empty_output(self, x: Tensor, fields: int, size: int, padding: int) -> Tensor:
+        return x.new_empty(len(x), fields * self.group.order, *output_sides(x, size, padding))
 
     def backward(
         self,
@@ -78,9 +97,24 @@ class Engine:
         weight: Tensor,
         size: int,
         padding: int,
+        need: tuple[bool, bool, bool],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of x, of the weight and of the bias, of those that are needed (else empty tensors)."""
+        if lifts(weight, size):
+            return self._lift_backward(out_gradient, x, weight, size, padding, need)
+        of_bias = bias_gradient(out_gradient, weight) if need[2] else weight.new_empty(0)
+        return *self._backward(out_gradient, x, weight, size, padding, need[:2]), of_bias
+
+    def _backward(
+        self,
+        out_gradient: Tensor,
+        x: Tensor,
+        weight: Tensor,
+        size: int,
+        padding: int,
         need: tuple[bool, bool],
     ) -> tuple[Tensor, Tensor]:
-        """Gradients of x and of the weight, of those that are needed (else empty tensors), in one pass.
+        """Of regular fields, in one pass.
 
         The gradient of x is a group convolution of the output's gradient with the transposed filter; it needs
         neighbourhoods of the output's gradient, and the filter's gradient is taken from the same ones.
@@ -101,6 +135,27 @@ class Engine:
     ) -> Tensor:
         packed = self._run(x, size, padding, len(weight), plain=out_gradient)
         return self._unpack(packed, weight, size, transposed=False)
+
+    def _lift_backward(
+        self,
+        out_gradient: Tensor,
+        x: Tensor,
+        weight: Tensor,
+        size: int,
+        padding: int,
+        need: tuple[bool, bool, bool],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The gradient of the bias comes with that of the weight, from the same reading."""
+        x_gradient, of_weight, of_bias = x.new_empty(0), weight.new_empty(0), weight.new_empty(0)
+        if need[0]:
+            x_gradient = torch.empty_like(x)
+            self._lift(_LIFTING_BACKWARDS, x_gradient, weight, size, padding, plain=out_gradient)
+        if need[1]:
+            of_weight, of_bias = torch.empty(weight.shape), torch.empty(len(weight))
+            self._lift(_LIFTING, x, weight, size, padding, plain=out_gradient, gradients=(of_weight, of_bias))
+        elif need[2]:
+            of_bias = bias_gradient(out_gradient, weight)
+        return x_gradient, of_weight, of_bias if need[2] else weight.new_empty(0)
 
     # ---- filters -------------------------------------------------------------------------------------------
 
@@ -155,6 +210,7 @@ class Engine:
             gradient = torch.zeros(slices, floats)
         if batch and out_height and out_width:
             numbers = (batch, fields_in, other, height, width, out_height, out_width)
+            maps = patched, tensors.get("out"), tensors.get("plain")
             task = _Task(
                 **{name: _address(tensor) for name, tensor in tensors.items()},
                 filter_gradient=gradient.data_ptr(),
@@ -162,17 +218,71 @@ class Engine:
                 shift=filter_tables(self.group, size).shift.ctypes.data,
                 **dict(zip(_SIZES, numbers)),
                 **{"padding": padding, "side": size, "cells": size * size, "rows": rows, "slices": slices},
-                bfloat16=sum(
-                    bit
-                    for bit, tensor in zip((1, 2, 4), (patched, tensors.get("out"), tensors.get("plain")))
-                    if tensor is not None and tensor.dtype == torch.bfloat16
-                ),
+                bfloat16=_which_are_bfloat16(*maps),
             )
-            if self.library.run(self.isa, ctypes.byref(task), self.team):
-                raise MemoryError("the group convolution found no memory for its block of features")
+            self._execute(task)
         elif (out := tensors.get("out")) is not None:
             out.zero_()
         return gradient.sum(0) if slices > 1 and gradient.numel() else gradient
+
+    def _lift(
+        self,
+        kind: int,
+        planes: Tensor,
+        weight: Tensor,
+        size: int,
+        padding: int,
+        bias: Tensor | None = None,
+        out: Tensor | None = None,
+        plain: Tensor | None = None,
+        gradients: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
+        """Between planes (batch, in, h, w) and fields (batch, out * order, h', w'), ``out`` or ``plain``.
+
+        One call into the engine, filters and all: between small maps, most of the time is that of calls.
+        """
+        (batch, planes_in, height, width), cells = planes.shape, size * size
+        out_height, out_width = output_sides(planes, size, padding)
+        rows, fields = lifting_rows(planes_in * cells, out_width, self.lanes), len(weight)
+        units = batch if kind == _LIFTING_BACKWARDS else batch * -(-out_height // rows)
+        slices = max(1, min(torch.get_num_threads(), units))
+        weight = weight.contiguous()
+        sums = of_weight = of_bias = None
+        if gradients is not None:
+            sums = torch.empty(slices * (planes_in * cells + 1) * fields * self.group.order)
+            of_weight, of_bias = gradients
+        if not batch:  # nothing has an address
+            for gradient in gradients or ():
+                gradient.zero_()
+            return
+        task = _Task(
+            *(kind, planes.data_ptr(), None if sums is not None else weight.data_ptr()),
+            *(_address(bias), _address(out), _address(plain), _address(sums)),
+            filter_tables(self.group, size).lifting_entry_address,
+            *(batch, planes_in, fields, height, width, out_height, out_width),
+            *(padding, size, cells, rows, slices, _address(of_weight), _address(of_bias)),
+            _which_are_bfloat16(planes, out, plain),
+        )
+        self._execute(task)
+
+    def _execute(self, task: _Task) -> None:
+        if self.library.run(self.isa, ctypes.byref(task), self.team):
+            raise MemoryError("the group convolution found no memory for its block of features")
+
+
+def lifts(weight: Tensor, size: int) -> bool:
+    """Whether a filter (out, in, entries of a pair) is of planes rather than of regular fields."""
+    return weight.shape[2] == size * size
+
+
+def bias_gradient(out_gradient: Tensor, weight: Tensor) -> Tensor:
+    """(out) of a gradient (batch, out * order, height, width), in the type of the filter."""
+    return out_gradient.unflatten(1, (len(weight), -1)).sum((0, 2, 3, 4), dtype=weight.dtype)
+
+
+def _which_are_bfloat16(*tensors: Tensor | None) -> int:
+    """A bit for each."""
+    return sum(1 << i for i, t in enumerate(tensors) if t is not None and t.dtype == torch.bfloat16)
 
 
 def _address(tensor: Tensor | None) -> int | None:
@@ -181,6 +291,11 @@ def _address(tensor: Tensor | None) -> int | None:
 
 def output_sides(x: Tensor, size: int, padding: int) -> tuple[int, int]:
     return x.shape[2] + 2 * padding - size + 1, x.shape[3] + 2 * padding - size + 1
+
+
+def lifting_rows(patch_rows: int, width: int, lanes: int) -> int:
+    """Most output rows in a block; with half of them a block still fills a vector."""
+    return max(_PATCHES // (patch_rows * width), 2 * -(-lanes // width) + 2)
 
 
 @cache
@@ -203,6 +318,8 @@ class FilterTables:
         self.shift = _int32(np.stack(np.divmod(moved, size), axis=-1))
         self.entry = _int32(np.arange(group.order)[:, None] * cells + moved)
         # the transposed filter is w~[v](q) = w[v^-1](-(v^-1 q)): co-rotated, the cell's own opposite
+        self.lifting_entry = _int32(intertwiner_index(regular(group), trivial(group), size)[0])
+        self.lifting_entry_address = self.lifting_entry.ctypes.data
         self.transposed_entry = _int32(group.inverse[:, None] * cells + np.arange(cells)[::-1])
 
 

@@ -1,16 +1,18 @@
-"""``eqgan::group_conv2d``: group convolution of regular fields as one operator of torch.
+"""``eqgan::group_conv2d``: group convolution to regular fields as one operator of torch.
 
     torch.ops.eqgan.group_conv2d(x, weight, bias, flat_generators(group), size, padding)
 
 takes x (batch, in * order, height, width), field-major, and weight (out, in, order * size^2): for each pair
-of fields the filter at the group's identity, element by element, each a window. Stride 1. The result,
+of fields the filter at the group's identity, element by element, each a window. Or it lifts: planes
+x (batch, in, height, width) and weight (out, in, size^2), a window a pair. Stride 1. The result,
 (batch, out * order, height', width'), is contiguous.
 
 It is defined for every device and dtype, by the filter bank and an ordinary convolution; a float32 filter
 takes the engine of the CPU or the kernels of the GPU where there are any. Both are the same function up to
 rounding, and so are their gradients, of any order. Maps may be of another dtype than the filter, and the
 result is of theirs: under autocast they are of autocast's, the filter stays in float32.
-``group_conv2d_packed`` is the same without gradients, for a filter that ``Engine.pack`` prepared.
+``group_conv2d_packed`` is the same between regular fields without gradients, for a filter that
+``Engine.pack`` prepared.
 """
 
 import itertools
@@ -24,8 +26,8 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from eqgan.groups import POINT_GROUPS, PointGroup, intertwiner_index
-from eqgan.groups.representation import regular
-from eqgan.nn.fourier.engine import Engine, engine
+from eqgan.groups.representation import regular, trivial
+from eqgan.nn.fourier.engine import FEWEST_SITES, Engine, bias_gradient, engine, lifts
 from eqgan.nn.fourier.triton_engine import TritonEngine, triton_engine
 
 _FORWARD, _BACKWARD, _PACKED = (f"eqgan::group_conv2d{suffix}" for suffix in ("", "_backward", "_packed"))
@@ -33,8 +35,8 @@ _GROUP = "int[] generators, int size, int padding"
 torch.library.define(_FORWARD, f"(Tensor x, Tensor weight, Tensor? bias, {_GROUP}) -> Tensor")
 torch.library.define(
     _BACKWARD,
-    f"(Tensor out_gradient, Tensor x, Tensor weight, {_GROUP}, bool need_x, bool need_weight)"
-    " -> (Tensor, Tensor)",
+    f"(Tensor out_gradient, Tensor x, Tensor weight, {_GROUP}, bool need_x, bool need_weight, bool need_bias)"
+    " -> (Tensor, Tensor, Tensor)",
 )
 torch.library.define(_PACKED, f"(Tensor x, Tensor packed, Tensor? bias, {_GROUP}, int fields) -> Tensor")
 
@@ -53,14 +55,17 @@ def _group(generators: tuple[int, ...]) -> PointGroup:
 
 
 def _output_shape(x: Tensor, weight: Tensor, order: int, size: int, padding: int) -> list[Any]:
-    if x.ndim != 4 or weight.ndim != 3 or x.shape[1] != weight.shape[1] * order:
+    entries, cells = weight.shape[2] if weight.ndim == 3 else 0, size * size
+    fiber = 1 if entries == cells else order
+    if x.ndim != 4 or weight.ndim != 3 or x.shape[1] != weight.shape[1] * fiber:
         raise ValueError(
             "expected x (batch, in * order, height, width) and weight (out, in, order * size^2), "
+            "or, to lift, x (batch, in, height, width) and weight (out, in, size^2), "
             f"order {order}, got {tuple(x.shape)} and {tuple(weight.shape)}"
         )
-    if weight.shape[2] != order * size * size:
+    if entries not in (order * cells, cells):
         raise ValueError(
-            f"expected order * size^2 = {order * size * size} weights a pair, got {weight.shape[2]}"
+            f"expected order * size^2 = {order * cells} weights a pair, or {cells} to lift, got {entries}"
         )
     if padding < 0 or min(x.shape[2], x.shape[3]) + 2 * padding < size:
         raise ValueError(
@@ -75,14 +80,18 @@ def _output_shape(x: Tensor, weight: Tensor, order: int, size: int, padding: int
 
 
 @cache
-def _bank_index(group: PointGroup, size: int) -> Tensor:
-    table, _ = intertwiner_index(regular(group), regular(group), size)
-    return torch.tensor(table)  # (order out, order in, cells)
+def _bank_index(group: PointGroup, size: int, lifting: bool) -> Tensor:
+    fiber = trivial(group) if lifting else regular(group)
+    table, _ = intertwiner_index(regular(group), fiber, size)
+    return torch.tensor(table)  # (order out, fiber in, cells)
+
+
+def _index(weight: Tensor, group: PointGroup, size: int) -> Tensor:
+    return _bank_index(group, size, lifts(weight, size)).to(weight.device)
 
 
 def _bank(weight: Tensor, group: PointGroup, size: int) -> Tensor:
-    index = _bank_index(group, size).to(weight.device)
-    bank = weight[:, :, index].transpose(1, 2)  # (out, order, in, order, cells)
+    bank = weight[:, :, _index(weight, group, size)].transpose(1, 2)  # (out, order, in, fiber, cells)
     return bank.reshape(len(weight) * group.order, -1, size, size)
 
 
@@ -104,7 +113,8 @@ def _backward(
     padding: int,
     need_x: bool,
     need_weight: bool,
-) -> tuple[Tensor, Tensor]:
+    need_bias: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
     group = _group(tuple(generators))
     gradients = torch.ops.aten.convolution_backward(
         out_gradient,
@@ -119,12 +129,13 @@ def _backward(
         x_gradient = gradients[0].contiguous()
     if need_weight:
         fields_out, fields_in = weight.shape[:2]
-        shape = (fields_out, group.order, fields_in, group.order, size * size)
+        index = _index(weight, group, size)
+        shape = (fields_out, group.order, fields_in, *index.shape[1:])
         entries = gradients[1].to(weight.dtype).reshape(shape).transpose(1, 2).flatten(2)
-        index = _bank_index(group, size).flatten().to(weight.device)
         w_gradient = torch.zeros_like(weight, memory_format=torch.contiguous_format)
-        w_gradient.index_add_(2, index, entries)
-    return x_gradient, w_gradient
+        w_gradient.index_add_(2, index.flatten(), entries)
+    of_bias = bias_gradient(out_gradient, weight) if need_bias else weight.new_empty(0)
+    return x_gradient, w_gradient, of_bias
 
 
 # ---- by the engine -----------------------------------------------------------------------------------------
@@ -142,13 +153,20 @@ def _engine(
     return engine(group) if on_cpu else triton_engine(group)
 
 
+def _serves(made: Engine | TritonEngine, weight: Tensor, size: int, shape: list[Any]) -> bool:
+    """On a GPU the dense convolution lifts; and so it does maps that do not fill a vector."""
+    if not lifts(weight, size):
+        return True
+    return isinstance(made, Engine) and shape[2] * shape[3] >= FEWEST_SITES
+
+
 def _forward_fast(
     x: Tensor, weight: Tensor, bias: Tensor | None, generators: list[int], size: int, padding: int
 ) -> Tensor:
     group = _group(tuple(generators))
-    if (made := _engine(group, (x,), (weight, bias))) is None:
+    shape, made = _output_shape(x, weight, group.order, size, padding), _engine(group, (x,), (weight, bias))
+    if made is None or not _serves(made, weight, size, shape):
         return _forward(x, weight, bias, generators, size, padding)
-    _output_shape(x, weight, group.order, size, padding)
     return made.forward(x.contiguous(), weight, bias, size, padding)
 
 
@@ -161,11 +179,12 @@ def _backward_fast(
     padding: int,
     need_x: bool,
     need_weight: bool,
-) -> tuple[Tensor, Tensor]:
+    need_bias: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    need = need_x, need_weight, need_bias
     made = _engine(_group(tuple(generators)), (out_gradient, x), (weight,))
-    if made is None:
-        return _backward(out_gradient, x, weight, generators, size, padding, need_x, need_weight)
-    need = (need_x, need_weight)
+    if made is None or not _serves(made, weight, size, list(out_gradient.shape)):
+        return _backward(out_gradient, x, weight, generators, size, padding, *need)
     return made.backward(out_gradient.contiguous(), x.contiguous(), weight, size, padding, need)
 
 
@@ -204,8 +223,13 @@ def _backward_fake(
     padding: int,
     need_x: bool,
     need_weight: bool,
-) -> tuple[Tensor, Tensor]:
-    return x.new_empty(x.shape if need_x else (0,)), weight.new_empty(weight.shape if need_weight else (0,))
+    need_bias: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return (
+        x.new_empty(x.shape if need_x else (0,)),
+        weight.new_empty(weight.shape if need_weight else (0,)),
+        weight.new_empty(weight.shape[:1] if need_bias else (0,)),
+    )
 
 
 def _packed_fake(
@@ -228,48 +252,45 @@ def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _differentiate_forward(ctx: Any, out_gradient: Tensor) -> tuple[Any, ...]:
     x, weight = ctx.saved_tensors
-    need_x, need_weight, need_bias = ctx.needs_input_grad[:3]
-    x_gradient, w_gradient = _gradients(out_gradient, x, weight, ctx.geometry, need_x, need_weight)
-    bias_gradient = None
-    if need_bias:
-        fields = out_gradient.unflatten(1, (len(weight), -1))
-        bias_gradient = fields.sum((0, 2, 3, 4), dtype=weight.dtype)
-    return x_gradient, w_gradient, bias_gradient, None, None, None
+    return *_gradients(out_gradient, x, weight, ctx.geometry, *ctx.needs_input_grad[:3]), None, None, None
 
 
 def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    out_gradient, x, weight, *ctx.geometry, need_x, need_weight = inputs
-    ctx.needed = need_x, need_weight
+    out_gradient, x, weight, *ctx.geometry, need_x, need_weight, need_bias = inputs
+    ctx.needed = need_x, need_weight, need_bias
     ctx.save_for_backward(out_gradient, x, weight)
 
 
-def _differentiate_backward(ctx: Any, for_x: Tensor, for_weight: Tensor) -> tuple[Any, ...]:
+def _differentiate_backward(ctx: Any, for_x: Tensor, for_weight: Tensor, for_bias: Tensor) -> tuple[Any, ...]:
     """The operator is bilinear: what it is of each pair, its second derivatives are of the same pairs."""
     out_gradient, x, weight = ctx.saved_tensors
     need_out, need_x, need_weight = ctx.needs_input_grad[:3]
-    through_x, through_weight = ctx.needed
+    through_x, through_weight, through_bias = ctx.needed
     parts = []
     if need_out and through_x:
         parts.append(torch.ops.eqgan.group_conv2d(for_x, weight, None, *ctx.geometry))
     if need_out and through_weight:
         parts.append(torch.ops.eqgan.group_conv2d(x, for_weight, None, *ctx.geometry))
+    if need_out and through_bias:
+        order = out_gradient.shape[1] // len(for_bias)
+        wide = for_bias.repeat_interleave(order).to(out_gradient.dtype)
+        parts.append(wide[:, None, None].expand_as(out_gradient))
     of_x = of_weight = None
     if need_x and through_weight:
-        of_x, _ = _gradients(out_gradient, x, for_weight, ctx.geometry, True, False)
+        of_x, *_ = _gradients(out_gradient, x, for_weight, ctx.geometry, True, False, False)
     if need_weight and through_x:
-        _, of_weight = _gradients(out_gradient, for_x, weight, ctx.geometry, False, True)
-    return sum(parts[1:], parts[0]) if parts else None, of_x, of_weight, *(None,) * 5
+        _, of_weight, _ = _gradients(out_gradient, for_x, weight, ctx.geometry, False, True, False)
+    return sum(parts[1:], parts[0]) if parts else None, of_x, of_weight, *(None,) * 6
 
 
 def _gradients(
-    out_gradient: Tensor, x: Tensor, weight: Tensor, geometry: list[Any], need_x: bool, need_weight: bool
-) -> tuple[Tensor | None, Tensor | None]:
-    if not (need_x or need_weight):
-        return None, None
-    x_gradient, w_gradient = torch.ops.eqgan.group_conv2d_backward(
-        out_gradient, x, weight, *geometry, need_x, need_weight
-    )
-    return x_gradient if need_x else None, w_gradient if need_weight else None
+    out_gradient: Tensor, x: Tensor, weight: Tensor, geometry: list[Any], *need: bool
+) -> tuple[Tensor | None, ...]:
+    """Of x, the weight and the bias; None for what is not needed."""
+    if not any(need):
+        return None, None, None
+    found = torch.ops.eqgan.group_conv2d_backward(out_gradient, x, weight, *geometry, *need)
+    return tuple(gradient if needed else None for gradient, needed in zip(found, need))
 
 
 for _name, _device, _kernel in (

@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 
 from eqgan.groups import FieldType, PointGroup
 from eqgan.nn.fourier.choice import NEVER, least_sites, mode
-from eqgan.nn.fourier.engine import engine
+from eqgan.nn.fourier.engine import FEWEST_SITES, engine
 from eqgan.nn.fourier.operator import flat_generators
 from eqgan.nn.fourier.triton_engine import triton_engine
 
@@ -41,26 +41,28 @@ class FourierPath:
     fields: int
     least_sites: tuple[int, int]
     forced: bool
+    lifting: bool = False
 
     @classmethod
     def of(
         cls, in_type: FieldType, out_type: FieldType, size: int, stride: int, padding: int
     ) -> "FourierPath | None":
         """None for a layer that always takes the bank."""
-        group = in_type.group.point_group
-        regular = in_type.representation.is_regular and out_type.representation.is_regular
-        if not regular or stride != 1 or group.order == 1:
+        group, lifting = in_type.group.point_group, in_type.representation.is_trivial
+        known = (lifting or in_type.representation.is_regular) and out_type.representation.is_regular
+        if not known or stride != 1 or group.order == 1:
             return None
-        shape = group, size, in_type.multiplicity, out_type.multiplicity
+        shape = group, size, in_type.multiplicity, out_type.multiplicity, lifting
         least = least_sites(*shape, lower=False), least_sites(*shape, lower=True)
         if min(least) == NEVER:
             return None
-        return cls(
-            group, flat_generators(group), size, padding, out_type.multiplicity, least, mode() == "fourier"
-        )
+        forced, fields = mode() == "fourier", out_type.multiplicity
+        return cls(group, flat_generators(group), size, padding, fields, least, forced, lifting)
 
     def takes(self, x: Tensor, weight: Tensor) -> bool:
         device = x.device.type
+        if self.lifting and device != "cpu":
+            return False
         if device not in DTYPES or weight.dtype != torch.float32 or not (self.forced or device == "cpu"):
             return False
         if _recorded(x):  # before a size is compared: a recorded one may be any
@@ -71,7 +73,7 @@ class FourierPath:
         least, sides = self.least_sites[lower], (self._side(x.shape[2]), self._side(x.shape[3]))
         if min(sides) < 1:
             return False  # the convolution says what is wrong
-        if x.shape[0] * sides[0] * sides[1] < least:
+        if x.shape[0] * sides[0] * sides[1] < least or (self.lifting and sides[0] * sides[1] < FEWEST_SITES):
             return False
         if not self.forced and (_channels_last(x) or min(sides) < self.size):
             return False  # not measured; and of a window that is mostly padding, a dense one skips most
@@ -84,11 +86,16 @@ class FourierPath:
         return torch.ops.eqgan.group_conv2d(x, weight, bias, self.generators, self.size, self.padding)
 
     def pack(self, weight: Tensor) -> Tensor:
+        """What ``apply_packed`` takes; a filter that lifts is small and goes as it is."""
+        if self.lifting:
+            return weight
         if (made := engine(self.group)) is None:
             raise ValueError(f"expected an engine for {self.group}, there is none; ask takes() first")
         return made.pack(weight.detach(), self.size)
 
     def apply_packed(self, x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
+        if self.lifting:
+            return self.apply(x, packed, bias)
         return torch.ops.eqgan.group_conv2d_packed(
             x, packed, bias, self.generators, self.size, self.padding, self.fields
         )
@@ -101,6 +108,8 @@ def _dtype_serves(x: Tensor, device: str, lower: bool) -> bool:
 
 
 def _channels_last(x: Tensor) -> bool:
+    if x.shape[1] == 1:  # every format holds one channel: what the strides say is what convolutions follow
+        return x.stride(1) == 1 and x.shape[2] * x.shape[3] > 1
     return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from eqgan.files import atomic_write, cache_folder
 from eqgan.groups import PointGroup
 from eqgan.groups.fourier import group_fourier
-from eqgan.nn.fourier.engine import filter_tables, output_sides
+from eqgan.nn.fourier.engine import bias_gradient, filter_tables, output_sides
 from eqgan.nn.fourier.triton_source import module_text
 
 _SITES_A_SPLIT = 4096  # of the filter's gradient: partial sums, added in a fixed order
@@ -56,9 +56,9 @@ class TritonEngine:
         weight: Tensor,
         size: int,
         padding: int,
-        need: tuple[bool, bool],
-    ) -> tuple[Tensor, Tensor]:
-        """Gradients of x and of the weight, of those that are needed (else empty tensors)."""
+        need: tuple[bool, bool, bool],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of x, of the weight and of the bias, of those that are needed (else empty tensors)."""
         x_gradient, w_gradient = x.new_empty(0), weight.new_empty(0)
         if need[0]:
             packed = self.pack(weight, size, transposed=True)
@@ -66,7 +66,8 @@ class TritonEngine:
             x_gradient = self._products(out_gradient, packed, None, size, back, *x.shape[2:]).to(x.dtype)
         if need[1]:
             w_gradient = self._correlations(x, out_gradient, weight, size, padding)
-        return x_gradient, w_gradient
+        of_bias = bias_gradient(out_gradient, weight) if need[2] else weight.new_empty(0)
+        return x_gradient, w_gradient, of_bias
 
     # ---- filters -------------------------------------------------------------------------------------------
 

@@ -150,5 +150,6 @@ extern "C" int run(int isa, const Task *task, Team team) {
     team(run_slices, &work, static_cast<unsigned>(task->slices), 0);
   else
     own_threads(&work);
+  if (!work.failed) work.kernel->finish(task);
   return static_cast<int>(work.failed);
 }

@@ -6,25 +6,36 @@
 //   filter_gradient = features x transform of `plain`          (the gradient of the filter),
 // block of positions by block of positions, each in cache from the gather to the last store.
 // docs/fast_group_convolution.md derives it. Maps are float32 or bfloat16; all arithmetic is in float32.
+// Planes without a fiber (lifting) need no transform: their patches are multiplied by the expanded filter.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
 
 typedef int64_t index_t;
 
+enum Kind : index_t {
+  REGULAR,
+  LIFTING,           // `patched` is (batch, in, height, width)
+  LIFTING_BACKWARDS  // of lifting, the gradient of `patched`, into it, from `plain` and the transposed filter
+};
+
 struct Task {
-  const void *patched;       // (batch, in, ORDER, height, width)
-  const float *filter;       // packed blocks, with out
+  index_t kind;
+  void *patched;             // (batch, in, ORDER, height, width)
+  const float *filter;       // packed blocks, with out; of lifting, the base filter (other, in, cells)
   const float *bias;         // (other), or null
   void *out;                 // (batch, other, ORDER, out_height, out_width), or null
   const void *plain;         // the shape of out, or null
-  float *filter_gradient;    // packed gradients, one for each slice, zeroed; with plain
-  const int32_t *shift;      // (ORDER, cells, 2): row and column of the cell to which t moves each cell
+  float *filter_gradient;    // packed gradients, one for each slice, zeroed; with plain. Of lifting, room for
+                             // (in * cells + 1, channels) for each slice
+  const int32_t *shift;      // (ORDER, cells, 2): row and column of the cell to which t moves each cell; of lifting,
+                             // (ORDER, cells): which cell of the base filter the filter of each element has there
   index_t batch, in, other, height, width, out_height, out_width;
   index_t padding;           // may be negative: crops
   index_t side, cells;       // of the window
-  index_t rows;              // output rows in a block
+  index_t rows;              // output rows in a block; of lifting, at most
   index_t slices;            // parts of the work, for threads
+  float *weight_gradient, *bias_gradient;  // of lifting: (other, in, cells) and (other), with filter_gradient
   index_t bfloat16;          // whether the maps are: 1 for patched, 2 for out, 4 for plain
 };
 
@@ -44,4 +55,5 @@ struct Kernel {              // one for each instruction set
   void (*unpack)(const Filter *);
   index_t (*scratch_size)(const Task *);  // floats that a slice works in
   void (*slice)(const Task *, index_t number, float *scratch);
+  void (*finish)(const Task *);           // after all slices
 };

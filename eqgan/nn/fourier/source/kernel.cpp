@@ -255,8 +255,6 @@ struct Plan {
   }
 };
 
-index_t scratch_size(const Task *task) { return Plan(*task).total; }
-
 // The rows of a block, image by image: rows first .. first + rows, at position `at` of the block, whose padded
 // input starts at row `stage_row` of the stage.
 struct Segments {
@@ -286,6 +284,13 @@ INLINE float one(const Half *p) {
   return value;
 }
 
+INLINE void put(float *p, float value) { *p = value; }
+INLINE void put(Half *p, float value) {
+  uint16_t four[4];
+  store<4>(reinterpret_cast<Half *>(four), Vector<4>::type{value});
+  p->bits = four[0];
+}
+
 template <class T> INLINE void copy(const T *from, float *to, index_t count) {
   index_t i = 0;
   for (; i + LANES <= count; i += LANES) store<LANES>(to + i, load<LANES>(from + i));
@@ -298,23 +303,28 @@ INLINE void clear(float *p, index_t count) {
   for (index_t i = 0; i < count; i++) p[i] = 0;
 }
 
-// Padded input rows of some fields. The columns left and right stay zero from the start of the slice.
+// `rows` padded rows of a plane, from row y of it on, as far as the window reaches. The columns left and right
+// are left alone: they stay zero from the start of the slice.
+template <class T>
+INLINE void stage_plane(const Task &t, const T *plane, index_t y, index_t rows, index_t staged_width, float *staged) {
+  const index_t left = max_of(t.padding, 0), skip = max_of(-t.padding, 0);
+  const index_t count = min_of(staged_width - left, t.width - skip);
+  for (float *to = staged + left; rows > 0; rows--, y++, to += staged_width)
+    if (y < 0 || y >= t.height)
+      clear(to, count);
+    else
+      copy(plane + y * t.width + skip, to, count);
+}
+
+// Padded input rows of some fields.
 template <class T>
 void stage(const Plan &p, const T *patched, index_t row, index_t end, index_t field, index_t fields, float *staged) {
   const Task &t = p.t;
-  const index_t left = max_of(t.padding, 0), skip = max_of(-t.padding, 0);
-  const index_t count = min_of(p.staged_width - left, t.width - skip);
   for (Segments s(t, row, end); s.next();) {
     const T *image = patched + (s.image * t.in + field) * ORDER * t.height * t.width;
     for (index_t plane = 0; plane < fields * ORDER; plane++)
-      for (index_t r = 0; r < s.rows + t.side - 1; r++) {
-        const index_t y = s.first + r - t.padding;
-        float *to = staged + plane * p.staged_plane + (s.stage_row + r) * p.staged_width + left;
-        if (y < 0 || y >= t.height)
-          clear(to, count);
-        else
-          copy(image + (plane * t.height + y) * t.width + skip, to, count);
-      }
+      stage_plane(t, image + plane * t.height * t.width, s.first - t.padding, s.rows + t.side - 1, p.staged_width,
+                  staged + plane * p.staged_plane + s.stage_row * p.staged_width);
   }
 }
 
@@ -362,20 +372,27 @@ void make_features(const Plan &p, index_t row, index_t end, index_t fields, cons
 
 // ---- products: features x blocks -----------------------------------------------------------------------
 
-// c[n][x] (+)= sum_k f[k][x] w[k][n], for COLUMNS values of n and VECTORS vectors of x.
-template <int COLUMNS, int VECTORS, bool LOWER>
-INLINE void product_tile(const float *f, index_t stride, const float *w, index_t rows, float *c, bool add) {
-  typedef Vector<LANES>::type V;
-  V sum[COLUMNS][VECTORS];
-  UNROLL for (int n = 0; n < COLUMNS; n++)
-    UNROLL for (int v = 0; v < VECTORS; v++)
-      sum[n][v] = add ? load<LANES>(c + n * stride + v * LANES) : V{};
+typedef Vector<LANES>::type Lanes;
+
+// sum[n][x] += sum_k f[k][x] w[k][n], for COLUMNS values of n and VECTORS vectors of x.
+template <int COLUMNS, int VECTORS, bool LOWER, class T>
+INLINE void accumulate(Lanes (&sum)[COLUMNS][VECTORS], const T *f, index_t stride, const float *w, index_t rows) {
   for (index_t k = 0; k < rows; k++, f += stride, w += TILE) {
-    V x[VECTORS];
+    Lanes x[VECTORS];
     UNROLL for (int v = 0; v < VECTORS; v++) x[v] = load<LANES>(f + v * LANES);
     UNROLL for (int n = 0; n < COLUMNS; n++)
       UNROLL for (int v = 0; v < VECTORS; v++) sum[n][v] = multiply_add<LANES, LOWER>(sum[n][v], x[v], w[n]);
   }
+}
+
+// The sums, into c or added to it.
+template <int COLUMNS, int VECTORS, bool LOWER>
+INLINE void product_tile(const float *f, index_t stride, const float *w, index_t rows, float *c, bool add) {
+  Lanes sum[COLUMNS][VECTORS];
+  UNROLL for (int n = 0; n < COLUMNS; n++)
+    UNROLL for (int v = 0; v < VECTORS; v++)
+      sum[n][v] = add ? load<LANES>(c + n * stride + v * LANES) : Lanes{};
+  accumulate<COLUMNS, VECTORS, LOWER>(sum, f, stride, w, rows);
   UNROLL for (int n = 0; n < COLUMNS; n++)
     UNROLL for (int v = 0; v < VECTORS; v++) store<LANES>(c + n * stride + v * LANES, sum[n][v]);
 }
@@ -639,7 +656,7 @@ void pair_plain(const Plan &, index_t, const float *, float *) {}
 
 // ---- a slice of the blocks -----------------------------------------------------------------------------
 
-void slice(const Task *task, index_t number, float *scratch) {
+void slice_regular(const Task *task, index_t number, float *scratch) {
   const Plan p(*task);
   const Task &t = *task;
   const index_t all_rows = t.batch * t.out_height, blocks = ceil_div(all_rows, t.rows);
@@ -685,9 +702,28 @@ void slice(const Task *task, index_t number, float *scratch) {
   }
 }
 
+#include "lifting.h"
+
+// ---- both ------------------------------------------------------------------------------------------------
+
+index_t scratch_size(const Task *task) {
+  return task->kind == REGULAR ? Plan(*task).total : LiftingPlan(*task).total;
+}
+
+void slice(const Task *task, index_t number, float *scratch) {
+  if (task->kind == REGULAR)
+    slice_regular(task, number, scratch);
+  else
+    slice_lifting(task, number, scratch);
+}
+
+void finish(const Task *task) {
+  if (task->kind == LIFTING && task->weight_gradient) finish_lifting(*task);
+}
+
 }  // namespace
 
 extern "C" {
 extern const Kernel KERNEL;
-const Kernel KERNEL = {packed_size, gradient_size, pack, unpack, scratch_size, slice};
+const Kernel KERNEL = {packed_size, gradient_size, pack, unpack, scratch_size, slice, finish};
 }

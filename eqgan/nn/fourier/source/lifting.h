@@ -1,0 +1,302 @@
+// Part of kernel.cpp: lifting, from planes without a fiber.
+//
+// Patches of a few planes are few: they are laid out, row by row for (in, cell), and multiplied by the expanded
+// filter. A block is rows of one image, so that what it writes of a channel lies in one piece.
+
+struct LiftingPlan {
+  const Task &t;
+  index_t channels, patch_rows;           // out; (in, cell)
+  index_t blocks;                         // of an image
+  index_t stride, staged_width, staged_plane;
+  index_t patches, staged, bias, filter, sums, tails, total;  // in the scratch
+
+  explicit LiftingPlan(const Task &task) : t(task) {
+    channels = t.other * ORDER;
+    patch_rows = t.in * t.cells;
+    blocks = ceil_div(t.out_height, t.rows);
+    stride = row_stride(ceil_div(t.out_height, blocks) * t.out_width);
+    staged_width = t.out_width + t.side - 1;
+    staged_plane = row_stride((t.out_height + t.side - 1) * staged_width);
+    patches = 0;
+    staged = patches + (patch_rows + 1) * stride;
+    bias = staged + t.in * staged_plane + 2 * LANES;
+    filter = round_up(bias + max_of(channels, patch_rows), 16);
+    sums = filter + (t.filter ? max_of(round_up(channels, TILE) * patch_rows, round_up(patch_rows, TILE) * channels) : 0);
+    sums = round_up(sums, 16);
+    tails = sums + (t.filter_gradient ? (patch_rows + 1) * channels * LANES : 0);
+    total = tails + (t.filter_gradient ? channels * LANES : 0) + 2 * LANES;
+  }
+};
+
+// Of each number of the expanded filter: where it stands in the base filter, and its row (in, cell) and column
+// (field other, element).
+template <class F> INLINE void each_entry(const Task &t, F visit) {
+  for (index_t other = 0, column = 0; other < t.other; other++)
+    for (index_t g = 0; g < ORDER; g++, column++)
+      for (index_t in = 0, row = 0; in < t.in; in++)
+        for (index_t cell = 0; cell < t.cells; cell++, row++)
+          visit((other * t.in + in) * t.cells + t.shift[g * t.cells + cell], row, column);
+}
+
+// In tiles of columns; backwards, rows and columns are each other.
+void expand_filter(const LiftingPlan &p, float *filter) {
+  const Task &t = p.t;
+  if (t.kind == LIFTING_BACKWARDS)
+    each_entry(t, [&](index_t from, index_t row, index_t column) {
+      filter[(row / TILE * p.channels + column) * TILE + row % TILE] = t.filter[from];
+    });
+  else
+    each_entry(t, [&](index_t from, index_t row, index_t column) {
+      filter[(column / TILE * p.patch_rows + row) * TILE + column % TILE] = t.filter[from];
+    });
+}
+
+// The sums of all slices, in their order, added up over the elements.
+void finish_lifting(const Task &t) {
+  const index_t channels = t.other * ORDER, rows = t.in * t.cells, entries = (rows + 1) * channels;
+  float *sums = t.filter_gradient;
+  for (index_t slice = 1; slice < t.slices; slice++)
+    for (index_t i = 0; i < entries; i++) sums[i] += sums[slice * entries + i];
+  clear(t.weight_gradient, t.other * rows);
+  each_entry(t, [&](index_t to, index_t row, index_t column) { t.weight_gradient[to] += sums[row * channels + column]; });
+  for (index_t other = 0; other < t.other; other++) {
+    t.bias_gradient[other] = 0;
+    for (index_t g = 0; g < ORDER; g++) t.bias_gradient[other] += sums[rows * channels + other * ORDER + g];
+  }
+}
+
+// The blocks of a slice, one by one.
+struct LiftingBlocks {
+  const LiftingPlan &p;
+  index_t next_block, end_block, image, first, rows, positions;
+
+  LiftingBlocks(const LiftingPlan &plan, index_t number, index_t whole)
+      : p(plan), next_block(bound(number, whole)), end_block(bound(number + 1, whole)) {}
+
+  // Slices of so many blocks as make `whole` blocks: one, or an image.
+  index_t bound(index_t number, index_t whole) const {
+    return p.t.batch * p.blocks / whole * number / p.t.slices * whole;
+  }
+
+  bool next() {
+    if (next_block >= end_block) return false;
+    const index_t block = next_block % p.blocks;
+    image = next_block++ / p.blocks;
+    first = p.t.out_height * block / p.blocks;
+    rows = p.t.out_height * (block + 1) / p.blocks - first;
+    positions = rows * p.t.out_width;
+    return true;
+  }
+
+  // Of a channel of a map of the shape of the output.
+  index_t start(index_t channel) const {
+    return ((image * p.channels + channel) * p.t.out_height + first) * p.t.out_width;
+  }
+};
+
+// Vectors of positions, the last of which may lie over others: what they hold of the same position is the same.
+struct Spans {
+  const index_t positions;
+  index_t at, width, done;
+
+  explicit Spans(index_t count) : positions(count), done(0) {}
+
+  bool next() {
+    if (done >= positions) return false;
+    width = next_width(ceil_div(positions - done, LANES));
+    width = min_of(width, positions / LANES);
+    at = min_of(done, positions - width * LANES);
+    done = at + width * LANES;
+    return true;
+  }
+};
+
+INLINE const float *cell_of(const LiftingPlan &p, const float *staged, index_t row) {
+  const index_t cell = row % p.t.cells;
+  return staged + row / p.t.cells * p.staged_plane + cell / p.t.side * p.staged_width + cell % p.t.side;
+}
+
+template <class T> void make_patches(const LiftingPlan &p, const LiftingBlocks &b, float *staged, float *patches) {
+  const Task &t = p.t;
+  const T *image = static_cast<const T *>(t.patched) + b.image * t.in * t.height * t.width;
+  for (index_t in = 0; in < t.in; in++)
+    stage_plane(t, image + in * t.height * t.width, b.first - t.padding, b.rows + t.side - 1, p.staged_width,
+                staged + in * p.staged_plane);
+  for (index_t k = 0; k < p.patch_rows; k++, patches += p.stride) {
+    const float *from = cell_of(p, staged, k);
+    float *to = patches;
+    for (index_t r = 0; r < b.rows; r++, from += p.staged_width, to += t.out_width)
+      for (index_t x = 0; x < t.out_width; x += LANES)  // spills over the next row, which is written after it
+        store<LANES>(to + x, load<LANES>(from + x));
+    store<LANES>(to, Lanes{});
+  }
+}
+
+// c[n][x] = bias[n] + sum_k f[k][x] w[k][n]
+template <int COLUMNS, int VECTORS, class From, class To>
+void lift_tile(const From *f, index_t stride, const float *w, index_t rows, const float *bias, To *c, index_t to_stride) {
+  Lanes sum[COLUMNS][VECTORS];
+  UNROLL for (int n = 0; n < COLUMNS; n++)
+    UNROLL for (int v = 0; v < VECTORS; v++) sum[n][v] = Lanes{} + bias[n];
+  accumulate<COLUMNS, VECTORS, false>(sum, f, stride, w, rows);
+  UNROLL for (int n = 0; n < COLUMNS; n++)
+    UNROLL for (int v = 0; v < VECTORS; v++) store<LANES>(c + n * to_stride + v * LANES, sum[n][v]);
+}
+
+template <int COLUMNS, class From, class To>
+INLINE void lift_columns(const From *f, index_t stride, const float *w, index_t rows, const float *bias, To *c,
+                         index_t to_stride, index_t positions) {
+  for (Spans s(positions); s.next();)
+    switch (s.width) {
+      case 1: lift_tile<COLUMNS, 1>(f + s.at, stride, w, rows, bias, c + s.at, to_stride); break;
+      case 2: lift_tile<COLUMNS, 2>(f + s.at, stride, w, rows, bias, c + s.at, to_stride); break;
+      default: lift_tile<COLUMNS, WIDE>(f + s.at, stride, w, rows, bias, c + s.at, to_stride);
+    }
+}
+
+// All columns, tile by tile, the last ones one by one.
+template <class From, class To>
+void lift_product(const From *f, index_t stride, const float *w, index_t rows, const float *bias, To *c,
+                  index_t to_stride, index_t positions, index_t columns) {
+  index_t n = 0;
+  for (; n + TILE <= columns; n += TILE)
+    lift_columns<TILE>(f, stride, w + n * rows, rows, bias + n, c + n * to_stride, to_stride, positions);
+  w += n * rows;
+  for (; n < columns; n++, w++) lift_columns<1>(f, stride, w, rows, bias + n, c + n * to_stride, to_stride, positions);
+}
+
+template <class X, class Y> void lift(const LiftingPlan &p, index_t number, float *scratch) {
+  const Task &t = p.t;
+  float *patches = scratch + p.patches, *staged = scratch + p.staged, *bias = scratch + p.bias;
+  float *filter = scratch + p.filter;
+  expand_filter(p, filter);
+  clear(staged, t.in * p.staged_plane + 2 * LANES);
+  for (index_t n = 0; n < p.channels; n++) bias[n] = t.bias ? t.bias[n / ORDER] : 0;
+  for (LiftingBlocks b(p, number, 1); b.next();) {
+    make_patches<X>(p, b, staged, patches);
+    lift_product(patches, p.stride, filter, p.patch_rows, bias, static_cast<Y *>(t.out) + b.start(0),
+                 t.out_height * t.out_width, b.positions, p.channels);
+  }
+}
+
+// sums[k][n] += f[k][x] z[n][x], lane by lane; `tail` holds what is left of z after whole vectors, and zeros.
+template <int ROWS, int COLUMNS, class T>
+void dot_tile(const float *f, index_t stride, const T *z, index_t plane, index_t positions, const float *tail,
+              float *sums, index_t channels) {
+  Lanes sum[ROWS][COLUMNS];
+  UNROLL for (int k = 0; k < ROWS; k++)
+    UNROLL for (int n = 0; n < COLUMNS; n++) sum[k][n] = load<LANES>(sums + (k * channels + n) * LANES);
+  index_t x = 0;
+  for (; x + LANES <= positions; x += LANES) {
+    Lanes y[COLUMNS];
+    UNROLL for (int n = 0; n < COLUMNS; n++) y[n] = load<LANES>(z + n * plane + x);
+    UNROLL for (int k = 0; k < ROWS; k++) {
+      const Lanes a = load<LANES>(f + k * stride + x);
+      UNROLL for (int n = 0; n < COLUMNS; n++) sum[k][n] += a * y[n];
+    }
+  }
+  if (x < positions)
+    UNROLL for (int k = 0; k < ROWS; k++) {
+      const Lanes a = load<LANES>(f + k * stride + x);
+      UNROLL for (int n = 0; n < COLUMNS; n++) sum[k][n] += a * load<LANES>(tail + n * LANES);
+    }
+  UNROLL for (int k = 0; k < ROWS; k++)
+    UNROLL for (int n = 0; n < COLUMNS; n++) store<LANES>(sums + (k * channels + n) * LANES, sum[k][n]);
+}
+
+const int DOT_ROWS = REGISTERS == 32 ? 5 : 2;
+
+template <int COLUMNS, class T>
+INLINE void dot_columns(const LiftingPlan &p, const float *f, const T *z, index_t positions, const float *tail, float *sums) {
+  const index_t plane = p.t.out_height * p.t.out_width, rows = p.patch_rows + 1;
+  index_t k = 0;
+  for (; k + DOT_ROWS <= rows; k += DOT_ROWS)
+    dot_tile<DOT_ROWS, COLUMNS>(f + k * p.stride, p.stride, z, plane, positions, tail, sums + k * p.channels * LANES,
+                                p.channels);
+  for (; DOT_ROWS > 2 && k + 2 <= rows; k += 2)
+    dot_tile<2, COLUMNS>(f + k * p.stride, p.stride, z, plane, positions, tail, sums + k * p.channels * LANES, p.channels);
+  for (; k < rows; k++)
+    dot_tile<1, COLUMNS>(f + k * p.stride, p.stride, z, plane, positions, tail, sums + k * p.channels * LANES, p.channels);
+}
+
+INLINE float sum_of_lanes(const float *p) {
+  Vector<4>::type sum = load<4>(p);
+  for (int i = 4; i < LANES; i += 4) sum += load<4>(p + i);
+  return (sum[0] + sum[2]) + (sum[1] + sum[3]);
+}
+
+// The gradient of the filter, and, by a row of ones among the patches, of the bias.
+template <class X, class Z> void lift_filter_gradient(const LiftingPlan &p, index_t number, float *scratch) {
+  const Task &t = p.t;
+  const index_t plane = t.out_height * t.out_width, entries = (p.patch_rows + 1) * p.channels;
+  float *patches = scratch + p.patches, *staged = scratch + p.staged;
+  float *sums = scratch + p.sums, *tails = scratch + p.tails, *ones = patches + p.patch_rows * p.stride;
+  clear(staged, t.in * p.staged_plane + 2 * LANES);
+  clear(sums, p.total - p.sums);
+  for (LiftingBlocks b(p, number, 1); b.next();) {
+    make_patches<X>(p, b, staged, patches);
+    for (index_t x = 0; x < b.positions; x += LANES) store<LANES>(ones + x, Lanes{} + 1.0f);
+    store<LANES>(ones + b.positions, Lanes{});
+    const Z *z = static_cast<const Z *>(t.plain) + b.start(0);
+    const index_t rest = b.positions % LANES;
+    index_t n = 0;
+    for (; n < p.channels && rest; n++)
+      for (index_t i = 0; i < LANES; i++)
+        tails[n * LANES + i] = i < rest ? one(z + n * plane + b.positions - rest + i) : 0;
+    for (n = 0; n + 4 <= p.channels; n += 4)
+      dot_columns<4>(p, patches, z + n * plane, b.positions, tails + n * LANES, sums + n * LANES);
+    for (; n < p.channels; n++)
+      dot_columns<1>(p, patches, z + n * plane, b.positions, tails + n * LANES, sums + n * LANES);
+  }
+  float *gradient = t.filter_gradient + number * entries;
+  for (index_t i = 0; i < entries; i++) gradient[i] = sum_of_lanes(sums + i * LANES);
+}
+
+template <class X> void write_gradient(const LiftingPlan &p, index_t image, const float *staged) {
+  const Task &t = p.t;
+  X *to = static_cast<X *>(t.patched) + image * t.in * t.height * t.width;
+  for (index_t in = 0; in < t.in; in++, staged += p.staged_plane)
+    for (index_t y = t.padding; y < t.height + t.padding; y++)
+      for (index_t x = t.padding; x < t.width + t.padding; x++, to++) {
+        const bool reached = y >= 0 && y < t.out_height + t.side - 1 && x >= 0 && x < p.staged_width;
+        put(to, reached ? staged[y * p.staged_width + x] : 0);
+      }
+}
+
+// The gradient of the planes: of every patch, and from there added to where it was read.
+template <class X, class Z> void lift_backwards(const LiftingPlan &p, index_t number, float *scratch) {
+  const Task &t = p.t;
+  float *patches = scratch + p.patches, *staged = scratch + p.staged, *none = scratch + p.bias;
+  float *filter = scratch + p.filter;
+  expand_filter(p, filter);
+  clear(none, p.patch_rows);
+  for (LiftingBlocks b(p, number, p.blocks); b.next();) {
+    if (b.first == 0) clear(staged, t.in * p.staged_plane);
+    lift_product(static_cast<const Z *>(t.plain) + b.start(0), t.out_height * t.out_width, filter, p.channels, none,
+                 patches, p.stride, b.positions, p.patch_rows);
+    for (index_t k = 0; k < p.patch_rows; k++) {
+      const float *from = patches + k * p.stride;
+      float *to = staged + (cell_of(p, staged, k) - staged) + b.first * p.staged_width;
+      for (index_t r = 0; r < b.rows; r++, from += t.out_width, to += p.staged_width)
+        for (index_t x = 0; x < t.out_width; x++) to[x] += from[x];
+    }
+    if (b.first + b.rows == t.out_height) write_gradient<X>(p, b.image, staged);
+  }
+}
+
+// By the types of both maps: the planes, and those of the output's shape.
+typedef void (*LiftingSlice)(const LiftingPlan &, index_t, float *);
+#define BY_TYPES(f) {{f<float, float>, f<Half, float>}, {f<float, Half>, f<Half, Half>}}
+const LiftingSlice LIFT[2][2] = BY_TYPES(lift), LIFT_FILTER_GRADIENT[2][2] = BY_TYPES(lift_filter_gradient),
+                   LIFT_BACKWARDS[2][2] = BY_TYPES(lift_backwards);
+
+void slice_lifting(const Task *task, index_t number, float *scratch) {
+  const LiftingPlan p(*task);
+  const bool planes = task->bfloat16 & 1;
+  if (task->kind == LIFTING_BACKWARDS)
+    LIFT_BACKWARDS[task->bfloat16 >> 2 & 1][planes](p, number, scratch);
+  else if (task->out)
+    LIFT[task->bfloat16 >> 1 & 1][planes](p, number, scratch);
+  else
+    LIFT_FILTER_GRADIENT[task->bfloat16 >> 2 & 1][planes](p, number, scratch);
+}

@@ -1,0 +1,256 @@
+"""Lifting by the engine is the bank's: every shape and type, gradients, second derivatives, and the law."""
+
+import copy
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from eqgan.groups import P2, P2MM, P4, P4M, regular, scalar
+from eqgan.nn import LiftingConv2d
+from eqgan.nn.fourier import convolution_paths, engine
+from eqgan.nn.fourier.operator import flat_generators
+from eqgan.testing import assert_equivariant
+from tests.nn.test_fourier import bank_values, close, compare_gradients, needs_engine, views
+from tests.oracles.conv import lifting_convolution
+
+op = torch.ops.eqgan.group_conv2d
+PLANES = [P2, P4, P2MM, P4M]
+
+
+@pytest.fixture(autouse=True)
+def forced(monkeypatch):
+    monkeypatch.setenv("EQGAN_CONV", "fourier")
+
+
+def make(plane=P4, planes_in=2, fields_out=3, size=3, padding=1, **options) -> LiftingConv2d:
+    torch.manual_seed(0)
+    layer = LiftingConv2d(
+        scalar(plane, planes_in), regular(plane, fields_out), size, padding=padding, **options
+    )
+    nn.init.uniform_(layer.bias)
+    return layer
+
+
+@st.composite
+def cases(draw):
+    size = draw(st.integers(1, 5))
+    padding = draw(st.integers(0, size + 1))
+    least = max(1, size - 2 * padding)
+    height = draw(st.integers(least, 19))
+    width = draw(st.integers(max(least, -(-16 // (height + 2 * padding - size + 1)) + size), 40))
+    return SimpleNamespace(
+        plane=draw(st.sampled_from(PLANES)),
+        planes_in=draw(st.integers(1, 6)),
+        fields_out=draw(st.integers(1, 9)),
+        window=(size, padding),
+        shape=(draw(st.integers(0, 4)), draw(st.just(height)), width),
+        isa=draw(st.integers(0, 3)),
+        dtype=draw(st.sampled_from([torch.float32, torch.bfloat16])),
+    )
+
+
+@needs_engine
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(case=cases())
+def test_any_shape_on_every_instruction_set(case):
+    layer = make(case.plane, case.planes_in, case.fields_out, *case.window)
+    best = engine.engine(case.plane.point_group)
+    chosen = engine.Engine(case.plane.point_group, best.library, min(case.isa, best.isa))
+    batch, height, width = case.shape
+    x = torch.randn(batch, case.planes_in, height, width).to(case.dtype)
+    weight, bias = layer.weight.detach(), layer.bias.detach()
+    y = chosen.forward(x, weight, bias, *case.window)
+    assert y.dtype == case.dtype
+    grad = torch.randn_like(y)
+    exact, gradients = bank_values(layer, x, grad)
+    tolerance = 5e-6 if case.dtype == torch.float32 else 2**-8  # sums in float32, rounded once
+    close(y, exact.detach(), tolerance)
+    compare_gradients(chosen, (grad, x, weight, *case.window), gradients, tolerance)
+
+
+@needs_engine
+def test_large_maps_are_cut_into_blocks():
+    layer = make(P4, 3, 5, size=5, padding=4)
+    x = torch.randn(2, 3, 150, 61, requires_grad=True)
+    y = layer(x)
+    grad = torch.randn_like(y)
+    exact, gradients = bank_values(layer, x, grad)
+    close(y.detach(), exact.detach())
+    for ours, theirs in zip(torch.autograd.grad(y, (x, layer.weight, layer.bias), grad), gradients):
+        close(ours, theirs)
+
+
+@needs_engine
+@pytest.mark.parametrize("plane", PLANES, ids=str)
+def test_the_law(plane):
+    layer = make(plane, size=4, padding=2).eval()
+    x = torch.randn(2, 2, 7, 7)
+    assert layer._fourier.takes(x, layer.weight)
+    assert_equivariant(layer, x, rtol=1e-6)
+
+
+@needs_engine
+def test_a_wrong_table_breaks_the_law(monkeypatch):
+    """Of windows that only half of the elements turn."""
+    layer, tables = make().eval(), engine.FilterTables(P4.point_group, 3)
+    tables.lifting_entry[2:] = tables.lifting_entry[:2]
+    monkeypatch.setattr(engine, "filter_tables", lambda group, size: tables)
+    with pytest.raises(AssertionError):
+        assert_equivariant(layer, torch.randn(2, 2, 7, 7), rtol=1e-6)
+
+
+@pytest.mark.parametrize("plane", [P4, P4M], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_the_operator_is_the_definition(plane, dtype):
+    """The sum of the docstring, site by site: by the bank and by the engine."""
+    torch.manual_seed(0)
+    x, weight = torch.randn(2, 3, 6, 5, dtype=dtype), torch.randn(2, 3, 9, dtype=dtype)
+    windows = weight.unflatten(2, (3, 3)).double().numpy()
+    expected = torch.as_tensor(lifting_convolution(plane.name, x.double().numpy(), windows, 1, 1))
+    ours = op(x, weight, None, flat_generators(plane.point_group), 3, 1)
+    close(ours.unflatten(1, (2, -1)), expected, 1e-12 if dtype == torch.float64 else 2e-6)
+
+
+def test_whatever_the_strides():
+    layer = make()
+    for x in views(torch.randn(3, 2, 7, 5)):
+        y = layer(x)
+        grad = torch.randn_like(y).to(memory_format=torch.channels_last)
+        exact, gradients = bank_values(layer, x, grad)
+        close(y.detach(), exact.detach())
+        variable = x.detach().requires_grad_()
+        wanted = variable, layer.weight, layer.bias
+        for ours, theirs in zip(torch.autograd.grad(layer(variable), wanted, grad), gradients):
+            close(ours, theirs)
+
+
+def test_all_derivatives_in_float64():
+    generators = flat_generators(P4.point_group)
+    shapes = (2, 2, 4, 5), (3, 2, 9), (3,)
+    arguments = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+
+    def function(*tensors):
+        return op(*tensors, generators, 3, 1)
+
+    assert torch.autograd.gradcheck(function, arguments, fast_mode=True)
+    assert torch.autograd.gradgradcheck(function, arguments, fast_mode=True)
+
+
+@needs_engine
+@pytest.mark.parametrize("spectral", [None, "filter", "bank", "operator"])
+def test_double_backward_as_in_gradient_penalties(spectral):
+    def penalty(layer, x):
+        x = x.requires_grad_()
+        (gradient,) = torch.autograd.grad(layer(x).tanh().sum(), x, create_graph=True)
+        gradient.square().sum().backward()
+        return layer.weight.grad.clone(), layer.bias.grad.clone(), x.grad
+
+    layer = make(P4M, 2, 2, spectral=spectral, input_size=6)
+    exact = copy.deepcopy(layer).double()
+    exact._fourier = None
+    x = torch.randn(2, 2, 6, 6)
+    assert layer._fourier.takes(x, layer.weight)
+    for ours, theirs in zip(penalty(layer, x), penalty(exact, x.detach().double())):
+        close(ours, theirs, 2e-5)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # inside opcheck
+def test_what_torch_asks_of_an_operator():
+    generators = flat_generators(P4.point_group)
+    x, weight, bias = torch.randn(2, 2, 5, 6), torch.randn(3, 2, 9), torch.randn(3)
+    for tensor in (x, weight, bias):
+        tensor.requires_grad_()
+    torch.library.opcheck(op.default, (x, weight, bias, generators, 3, 1))
+    grad = torch.randn(2, 12, 5, 6, requires_grad=True)
+    backward = torch.ops.eqgan.group_conv2d_backward.default
+    torch.library.opcheck(backward, (grad, x, weight, generators, 3, 1, True, True, True))
+
+
+@needs_engine
+@pytest.mark.parametrize("plane", [P4, P4M], ids=str)
+def test_under_autocast(plane):
+    layer = make(plane, 1, 3)
+    x = torch.randn(3, 1, 9, 7).bfloat16().float().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        y = layer(x)
+    assert y.dtype == torch.bfloat16
+    grad = torch.randn_like(y)
+    exact, gradients = bank_values(layer, x, grad)
+    close(y.detach(), exact.detach(), 2**-7)
+    for ours, theirs in zip(torch.autograd.grad(y, (x, layer.weight, layer.bias), grad), gradients):
+        close(ours, theirs, 2**-7)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_compiled_in_one_graph_and_exported():
+    torch.compiler.reset()
+    layer, x = make(spectral="bank").eval(), torch.randn(2, 2, 6, 6)
+    graph = torch.compile(copy.deepcopy(layer), fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(graph(x), layer(x))
+    graph(x).sum().backward()
+    assert "eqgan" not in str(torch.export.export(layer, (x,)).graph)
+    torch.compiler.reset()
+
+
+@pytest.mark.parametrize("spectral", [None, "bank"])
+def test_in_eval_it_follows_the_weights(spectral):
+    layer, x = make(spectral=spectral).eval(), torch.randn(2, 2, 6, 6)
+    with torch.no_grad():
+        before = layer(x)
+        assert torch.equal(layer(x), before)
+        layer.weight.data.mul_(-1.5).add_(0.1)
+        reference = copy.deepcopy(layer)
+        reference._fourier = None
+        torch.testing.assert_close(layer(x), reference(x), rtol=1e-4, atol=1e-5)
+
+
+@needs_engine
+def test_as_many_threads_as_torch_has():
+    layer, x = make(P4, 1, 4), torch.randn(9, 1, 13, 11, requires_grad=True)
+    before = torch.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            y = layer(x)
+            results.append((y.detach(), *torch.autograd.grad(y.square().sum(), (x, layer.weight))))
+    finally:
+        torch.set_num_threads(before)
+    for y, of_x, of_weight in results[1:]:
+        assert torch.equal(y, results[0][0]), "the same sums whoever makes them"
+        assert torch.equal(of_x, results[0][1])
+        torch.testing.assert_close(of_weight, results[0][2], rtol=1e-4, atol=1e-3)
+
+
+@needs_engine
+def test_maps_that_fill_no_vector_are_the_banks():
+    layer = make(padding=0)
+    assert convolution_paths(layer, torch.randn(1, 2, 6, 6)) == {"": "fourier"}
+    assert convolution_paths(layer, torch.randn(1, 2, 5, 5)) == {"": "bank"}, "nine sites fill no vector"
+    small = torch.randn(2, 2, 5, 5)
+    exact, _ = bank_values(layer, small, torch.ones(2, 12, 3, 3))
+    close(op(small, layer.weight, layer.bias, layer._fourier.generators, 3, 0).detach(), exact.detach())
+
+
+@needs_engine
+def test_maps_whose_strides_say_channels_last_stay_so():
+    """Of one channel every format holds; convolutions follow the strides, and so do the maps after them."""
+    layer = make(P4, 1, 3)
+    path = dataclasses.replace(layer._fourier, forced=False)
+    last = torch.randn(2, 6, 6, 1).permute(0, 3, 1, 2)
+    assert path.takes(last.contiguous().clone(memory_format=torch.contiguous_format), layer.weight)
+    assert not path.takes(last, layer.weight)
+
+
+def test_wrong_shapes_are_named():
+    generators = flat_generators(P4.point_group)
+    with pytest.raises(ValueError, match=r"or, to lift, x \(batch, in, height, width\)"):
+        op(torch.randn(2, 3, 5, 5), torch.randn(3, 2, 9), None, generators, 3, 1)
+    with pytest.raises(ValueError, match="36 weights a pair, or 9 to lift, got 10"):
+        op(torch.randn(2, 8, 5, 5), torch.randn(3, 2, 10), None, generators, 3, 1)
