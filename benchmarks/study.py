@@ -6,9 +6,9 @@
 
 A run is a cell of {share of the training images} x {discriminator: z2, z2 whose reals and fakes are both
 rotated at random (the control of theory), p4, p4m} x {generator: vanilla, conv, or equivariant under the
-discriminator's group} x {seed}. All take the same number of generator steps; networks of one kind have equal
-parameters whatever their group, and the default recipe's loss, penalty and rates. Each is scored on its least
-FID, scored again on fresh latents, and there on precision, recall, coverage, the distance to its own quarter
+discriminator's group} x {seed}. All take the same number of generator steps; generators of every kind and
+group have equal parameters, and so have the discriminators, and the default recipe's loss, penalty and rates.
+Each is scored on its least FID, scored again on fresh latents, and there on precision, recall, coverage, the distance to its own quarter
 turns (do samples point in all directions), and the nearest training images under p4m (copies). The random
 group element that the generator of an invariant discriminator has in its latent (`--symmetrise`) is taken
 away for one more score, and the samples of z2 are moved by random quarter turns for another, to tell apart
@@ -68,11 +68,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Form:
-    """How much is run: shares in the order in which they are run.
-
-    In the full form the generators of every kind have equal parameters; in the quick one those of one kind
-    have, whatever their group, and the conv generator has seven times as many as the equivariant ones.
-    """
+    """How much is run: shares in the order in which they are run."""
 
     shares: tuple[float, ...]
     generators: dict[str, tuple[str, ...]]
