@@ -3,11 +3,15 @@
 // Patches of a few planes are few: they are laid out, row by row for (in, cell), and multiplied by the expanded
 // filter. A block is rows of one image, so that what it writes of a channel lies in one piece.
 
+const index_t PATCHES_IN_CACHE = 24 * 1024;  // floats
+const int MOST_BLOCKS = 8;
+
 struct LiftingPlan {
   const Task &t;
   index_t channels, patch_rows;           // out; (in, cell)
   index_t blocks;                         // of an image
   index_t stride, staged_width, staged_plane;
+  index_t chunk;                          // blocks whose filter gradients are taken together
   index_t patches, staged, bias, filter, sums, tails, total;  // in the scratch
 
   explicit LiftingPlan(const Task &task) : t(task) {
@@ -17,14 +21,15 @@ struct LiftingPlan {
     stride = row_stride(ceil_div(t.out_height, blocks) * t.out_width);
     staged_width = t.out_width + t.side - 1;
     staged_plane = row_stride((t.out_height + t.side - 1) * staged_width);
+    chunk = t.filter_gradient ? max_of(1, min_of(MOST_BLOCKS, PATCHES_IN_CACHE / ((patch_rows + 1) * stride))) : 1;
     patches = 0;
-    staged = patches + (patch_rows + 1) * stride;
+    staged = patches + chunk * (patch_rows + 1) * stride;
     bias = staged + t.in * staged_plane + 2 * LANES;
     filter = round_up(bias + max_of(channels, patch_rows), 16);
     sums = filter + (t.filter ? max_of(round_up(channels, TILE) * patch_rows, round_up(patch_rows, TILE) * channels) : 0);
     sums = round_up(sums, 16);
     tails = sums + (t.filter_gradient ? (patch_rows + 1) * channels * LANES : 0);
-    total = tails + (t.filter_gradient ? channels * LANES : 0) + 2 * LANES;
+    total = tails + (t.filter_gradient ? chunk * channels * LANES : 0) + 2 * LANES;
   }
 };
 
@@ -179,44 +184,61 @@ template <class X, class Y> void lift(const LiftingPlan &p, index_t number, floa
   }
 }
 
+// Some blocks: the sums over all their positions stay in registers.
+template <class T> struct LiftingChunk {
+  index_t count, positions[MOST_BLOCKS];
+  const T *z[MOST_BLOCKS];  // of the first channel
+};
+
 // sums[k][n] += f[k][x] z[n][x], lane by lane; `tail` holds what is left of z after whole vectors, and zeros.
 template <int ROWS, int COLUMNS, class T>
-void dot_tile(const float *f, index_t stride, const T *z, index_t plane, index_t positions, const float *tail,
-              float *sums, index_t channels) {
+void dot_tile(const LiftingPlan &p, const LiftingChunk<T> &chunk, const float *f, index_t channel, const float *tail,
+              float *sums) {
+  const index_t plane = p.t.out_height * p.t.out_width;
   Lanes sum[ROWS][COLUMNS];
   UNROLL for (int k = 0; k < ROWS; k++)
-    UNROLL for (int n = 0; n < COLUMNS; n++) sum[k][n] = load<LANES>(sums + (k * channels + n) * LANES);
-  index_t x = 0;
-  for (; x + LANES <= positions; x += LANES) {
-    Lanes y[COLUMNS];
-    UNROLL for (int n = 0; n < COLUMNS; n++) y[n] = load<LANES>(z + n * plane + x);
-    UNROLL for (int k = 0; k < ROWS; k++) {
-      const Lanes a = load<LANES>(f + k * stride + x);
-      UNROLL for (int n = 0; n < COLUMNS; n++) sum[k][n] += a * y[n];
+    UNROLL for (int n = 0; n < COLUMNS; n++) sum[k][n] = load<LANES>(sums + (k * p.channels + n) * LANES);
+  for (index_t i = 0; i < chunk.count; i++, f += (p.patch_rows + 1) * p.stride, tail += p.channels * LANES) {
+    const T *z = chunk.z[i] + channel * plane;
+    index_t x = 0;
+    for (; x + LANES <= chunk.positions[i]; x += LANES) {
+      Lanes y[COLUMNS];
+      UNROLL for (int n = 0; n < COLUMNS; n++) y[n] = load<LANES>(z + n * plane + x);
+      UNROLL for (int k = 0; k < ROWS; k++) {
+        const Lanes a = load<LANES>(f + k * p.stride + x);
+        UNROLL for (int n = 0; n < COLUMNS; n++) sum[k][n] += a * y[n];
+      }
     }
-  }
-  if (x < positions)
+    if (x == chunk.positions[i]) continue;
     UNROLL for (int k = 0; k < ROWS; k++) {
-      const Lanes a = load<LANES>(f + k * stride + x);
+      const Lanes a = load<LANES>(f + k * p.stride + x);
       UNROLL for (int n = 0; n < COLUMNS; n++) sum[k][n] += a * load<LANES>(tail + n * LANES);
     }
+  }
   UNROLL for (int k = 0; k < ROWS; k++)
-    UNROLL for (int n = 0; n < COLUMNS; n++) store<LANES>(sums + (k * channels + n) * LANES, sum[k][n]);
+    UNROLL for (int n = 0; n < COLUMNS; n++) store<LANES>(sums + (k * p.channels + n) * LANES, sum[k][n]);
 }
 
 const int DOT_ROWS = REGISTERS == 32 ? 5 : 2;
 
+template <int ROWS, int COLUMNS, class T>
+INLINE index_t dot_rows(const LiftingPlan &p, const LiftingChunk<T> &chunk, const float *patches, index_t channel,
+                        const float *tails, float *sums, index_t k) {
+  for (; k + ROWS <= p.patch_rows + 1; k += ROWS)
+    dot_tile<ROWS, COLUMNS>(p, chunk, patches + k * p.stride, channel, tails + channel * LANES,
+                            sums + (k * p.channels + channel) * LANES);
+  return k;
+}
+
 template <int COLUMNS, class T>
-INLINE void dot_columns(const LiftingPlan &p, const float *f, const T *z, index_t positions, const float *tail, float *sums) {
-  const index_t plane = p.t.out_height * p.t.out_width, rows = p.patch_rows + 1;
-  index_t k = 0;
-  for (; k + DOT_ROWS <= rows; k += DOT_ROWS)
-    dot_tile<DOT_ROWS, COLUMNS>(f + k * p.stride, p.stride, z, plane, positions, tail, sums + k * p.channels * LANES,
-                                p.channels);
-  for (; DOT_ROWS > 2 && k + 2 <= rows; k += 2)
-    dot_tile<2, COLUMNS>(f + k * p.stride, p.stride, z, plane, positions, tail, sums + k * p.channels * LANES, p.channels);
-  for (; k < rows; k++)
-    dot_tile<1, COLUMNS>(f + k * p.stride, p.stride, z, plane, positions, tail, sums + k * p.channels * LANES, p.channels);
+INLINE index_t dot_columns(const LiftingPlan &p, const LiftingChunk<T> &chunk, const float *patches, const float *tails,
+                           float *sums, index_t channel) {
+  for (; channel + COLUMNS <= p.channels; channel += COLUMNS) {
+    index_t k = dot_rows<DOT_ROWS, COLUMNS>(p, chunk, patches, channel, tails, sums, 0);
+    k = dot_rows<2, COLUMNS>(p, chunk, patches, channel, tails, sums, k);
+    dot_rows<1, COLUMNS>(p, chunk, patches, channel, tails, sums, k);
+  }
+  return channel;
 }
 
 INLINE float sum_of_lanes(const float *p) {
@@ -225,28 +247,34 @@ INLINE float sum_of_lanes(const float *p) {
   return (sum[0] + sum[2]) + (sum[1] + sum[3]);
 }
 
+// What is left of each channel after whole vectors.
+template <class T> INLINE void cut_tails(const LiftingPlan &p, const T *z, index_t positions, float *tails) {
+  const index_t plane = p.t.out_height * p.t.out_width, rest = positions % LANES;
+  for (index_t n = 0; n < p.channels && rest; n++)
+    for (index_t i = 0; i < LANES; i++) tails[n * LANES + i] = i < rest ? one(z + n * plane + positions - rest + i) : 0;
+}
+
 // The gradient of the filter, and, by a row of ones among the patches, of the bias.
 template <class X, class Z> void lift_filter_gradient(const LiftingPlan &p, index_t number, float *scratch) {
   const Task &t = p.t;
-  const index_t plane = t.out_height * t.out_width, entries = (p.patch_rows + 1) * p.channels;
-  float *patches = scratch + p.patches, *staged = scratch + p.staged;
-  float *sums = scratch + p.sums, *tails = scratch + p.tails, *ones = patches + p.patch_rows * p.stride;
+  const index_t entries = (p.patch_rows + 1) * p.channels;
+  float *patches = scratch + p.patches, *staged = scratch + p.staged, *sums = scratch + p.sums, *tails = scratch + p.tails;
   clear(staged, t.in * p.staged_plane + 2 * LANES);
-  clear(sums, p.total - p.sums);
-  for (LiftingBlocks b(p, number, 1); b.next();) {
-    make_patches<X>(p, b, staged, patches);
-    for (index_t x = 0; x < b.positions; x += LANES) store<LANES>(ones + x, Lanes{} + 1.0f);
-    store<LANES>(ones + b.positions, Lanes{});
-    const Z *z = static_cast<const Z *>(t.plain) + b.start(0);
-    const index_t rest = b.positions % LANES;
-    index_t n = 0;
-    for (; n < p.channels && rest; n++)
-      for (index_t i = 0; i < LANES; i++)
-        tails[n * LANES + i] = i < rest ? one(z + n * plane + b.positions - rest + i) : 0;
-    for (n = 0; n + 4 <= p.channels; n += 4)
-      dot_columns<4>(p, patches, z + n * plane, b.positions, tails + n * LANES, sums + n * LANES);
-    for (; n < p.channels; n++)
-      dot_columns<1>(p, patches, z + n * plane, b.positions, tails + n * LANES, sums + n * LANES);
+  clear(sums, entries * LANES);
+  LiftingBlocks b(p, number, 1);
+  for (LiftingChunk<Z> chunk;;) {
+    for (chunk.count = 0; chunk.count < p.chunk && b.next(); chunk.count++) {
+      float *own = patches + chunk.count * (p.patch_rows + 1) * p.stride, *ones = own + p.patch_rows * p.stride;
+      make_patches<X>(p, b, staged, own);
+      for (index_t x = 0; x < b.positions; x += LANES) store<LANES>(ones + x, Lanes{} + 1.0f);
+      store<LANES>(ones + b.positions, Lanes{});
+      chunk.z[chunk.count] = static_cast<const Z *>(t.plain) + b.start(0);
+      chunk.positions[chunk.count] = b.positions;
+      cut_tails(p, chunk.z[chunk.count], b.positions, tails + chunk.count * p.channels * LANES);
+    }
+    if (!chunk.count) break;
+    const index_t channel = dot_columns<4>(p, chunk, patches, tails, sums, 0);
+    dot_columns<1>(p, chunk, patches, tails, sums, channel);
   }
   float *gradient = t.filter_gradient + number * entries;
   for (index_t i = 0; i < entries; i++) gradient[i] = sum_of_lanes(sums + i * LANES);
