@@ -6,13 +6,13 @@
 
 A run is a cell of {share of the training images} x {discriminator: z2, z2 whose reals and fakes are both
 rotated at random (the control of theory), p4, p4m} x {generator: vanilla, conv, or equivariant under the
-discriminator's group} x {seed}. All take the same number of generator steps; generators of every kind and
-group have equal parameters, and so have the discriminators, and the default recipe's loss, penalty and rates.
-Each is scored on its least FID, scored again on fresh latents, and there on precision, recall, coverage, the distance to its own quarter
-turns (do samples point in all directions), and the nearest training images under p4m (copies). The random
-group element that the generator of an invariant discriminator has in its latent (`--symmetrise`) is taken
-away for one more score, and the samples of z2 are moved by random quarter turns for another, to tell apart
-what the discriminator does and what the element does.
+discriminator's group} x {seed}. All take the same number of generator steps, the default recipe's loss,
+penalty and rates; generators of every kind and group have equal parameters, and so have the discriminators.
+Each is scored on its least FID, scored again on fresh latents, and there on precision, recall, coverage, the
+distance to its own quarter turns (do samples point in all directions), and the nearest training images under
+p4m (copies). The random group element that the generator of an invariant discriminator has in its latent
+(`--symmetrise`) is taken away for one more score, and the samples of z2 are moved by random quarter turns for
+another, to tell apart what the discriminator does and what the element does.
 
 Restartable: finished runs are kept in --work and not repeated, interrupted ones are resumed, and several of
 these programs may share one --work: each takes the runs that no other holds. Writes results/study.json,
