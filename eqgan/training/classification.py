@@ -41,7 +41,8 @@ class Classification(pl.LightningModule):
         finetuning: which part of the network learns, and how fast.
         statistics_batches: batches of (augmented) training images that batch-norm statistics are computed
             from anew before each evaluation; 0 keeps the running ones.
-        channels_last: memory format of the maps; changes the speed only.
+        channels_last: memory format of the maps, of images with several channels (with one, torch's
+            convolutions keep the usual one); changes the speed only.
 
     Raises:
         ValueError: for a number out of range.
