@@ -33,7 +33,7 @@ from many_runs import (
 from speed import write
 
 ROWS = ("z2cnn", "p4cnn_rp", "p4cnn_max", "p4cnn_drop", "p4cnn", "p4mcnn")
-CURVE = ("z2cnn", "p4cnn_max", "p4mcnn")
+CURVE = ("z2cnn", "p4cnn_drop", "p4cnn_max", "p4mcnn")
 PUBLISHED = {"z2cnn": 0.0503, "p4cnn_rp": 0.0321, "p4cnn_max": 0.0228}  # arXiv:1602.07576, table 1
 REPRODUCED = {"z2cnn": 0.0512, "p4cnn_rp": 0.0402, "p4cnn_max": 0.0279}  # a reproduction of it
 

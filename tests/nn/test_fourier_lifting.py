@@ -198,6 +198,16 @@ def test_compiled_in_one_graph_and_exported():
     torch.compiler.reset()
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_vmap_and_forward_differentiation():
+    layer = make()
+    x = torch.randn(2, 3, 2, 5, 5)
+    torch.testing.assert_close(torch.func.vmap(layer)(x), torch.stack([layer(part) for part in x]))
+    _, tangent = torch.func.jvp(layer, (x[0],), (x[1],))
+    linear = layer.double()
+    close(tangent.detach(), (linear(x[1].double()) - linear(torch.zeros_like(x[1]).double())).detach())
+
+
 @pytest.mark.parametrize("spectral", [None, "bank"])
 def test_in_eval_it_follows_the_weights(spectral):
     layer, x = make(spectral=spectral).eval(), torch.randn(2, 2, 6, 6)
