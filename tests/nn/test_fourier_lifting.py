@@ -12,8 +12,9 @@ from torch import nn
 
 from eqgan.groups import P2, P2MM, P4, P4M, regular, scalar
 from eqgan.nn import LiftingConv2d
-from eqgan.nn.fourier import convolution_paths, engine
+from eqgan.nn.fourier import convolution_paths, engine, lifting
 from eqgan.nn.fourier.operator import flat_generators
+from eqgan.nn.fourier.tables import FilterTables
 from eqgan.testing import assert_equivariant
 from tests.nn.test_fourier import bank_values, close, compare_gradients, needs_engine, views
 from tests.oracles.conv import lifting_convolution
@@ -97,9 +98,9 @@ def test_the_law(plane):
 @needs_engine
 def test_a_wrong_table_breaks_the_law(monkeypatch):
     """Of windows that only half of the elements turn."""
-    layer, tables = make().eval(), engine.FilterTables(P4.point_group, 3)
+    layer, tables = make().eval(), FilterTables(P4.point_group, 3)
     tables.lifting_entry[2:] = tables.lifting_entry[:2]
-    monkeypatch.setattr(engine, "filter_tables", lambda group, size: tables)
+    monkeypatch.setattr(lifting, "filter_tables", lambda group, size: tables)
     with pytest.raises(AssertionError):
         assert_equivariant(layer, torch.randn(2, 2, 7, 7), rtol=1e-6)
 

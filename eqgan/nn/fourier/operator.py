@@ -27,7 +27,9 @@ from torch.utils.flop_counter import register_flop_formula
 
 from eqgan.groups import POINT_GROUPS, PointGroup, intertwiner_index
 from eqgan.groups.representation import regular, trivial
-from eqgan.nn.fourier.engine import FEWEST_SITES, Engine, bias_gradient, engine, lifts
+from eqgan.nn.fourier.engine import Engine, engine
+from eqgan.nn.fourier.lifting import FEWEST_SITES
+from eqgan.nn.fourier.native import bias_gradient, lifts
 from eqgan.nn.fourier.triton_engine import TritonEngine, triton_engine
 
 _FORWARD, _BACKWARD, _PACKED = (f"eqgan::group_conv2d{suffix}" for suffix in ("", "_backward", "_packed"))

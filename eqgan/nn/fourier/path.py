@@ -11,7 +11,8 @@ from torch.autograd import forward_ad
 
 from eqgan.groups import FieldType, PointGroup
 from eqgan.nn.fourier.choice import NEVER, least_sites, mode
-from eqgan.nn.fourier.engine import FEWEST_SITES, engine
+from eqgan.nn.fourier.engine import engine
+from eqgan.nn.fourier.lifting import FEWEST_SITES
 from eqgan.nn.fourier.operator import flat_generators
 from eqgan.nn.fourier.triton_engine import triton_engine
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from eqgan.files import atomic_write, cache_folder
 from eqgan.groups import PointGroup
 from eqgan.groups.fourier import group_fourier
-from eqgan.nn.fourier.engine import bias_gradient, filter_tables, output_sides
+from eqgan.nn.fourier.native import bias_gradient, output_sides
+from eqgan.nn.fourier.tables import filter_tables
 from eqgan.nn.fourier.triton_source import module_text
 
 _SITES_A_SPLIT = 4096  # of the filter's gradient: partial sums, added in a fixed order

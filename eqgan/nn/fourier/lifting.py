@@ -1,0 +1,102 @@
+"""Lifting by the compiled code: planes without a fiber in, regular fields out."""
+
+import torch
+from torch import Tensor
+
+from eqgan.nn.fourier.native import (
+    LIFTING,
+    LIFTING_BACKWARDS,
+    Native,
+    Task,
+    address,
+    bias_gradient,
+    output_sides,
+    which_are_bfloat16,
+)
+from eqgan.nn.fourier.tables import filter_tables
+
+FEWEST_SITES = 16  # of an output map: those of the widest vector
+_PATCHES = 12_288  # numbers at most in the patches of a block: they stay in the first level of cache
+
+
+class Lifting:
+    """x (batch, in, h, w) and weight (out, in, size^2), stride 1, on contiguous CPU tensors.
+
+    Maps are float32 or bfloat16, and of at least ``FEWEST_SITES`` sites when lifted; filters, biases and the
+    filters' gradients are float32.
+    """
+
+    def __init__(self, native: Native) -> None:
+        self.native = native
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, size: int, padding: int) -> Tensor:
+        channels = len(weight) * self.native.group.order
+        out = x.new_empty(len(x), channels, *output_sides(x, size, padding))
+        self._run(LIFTING, x, weight, size, padding, bias=bias, out=out)
+        return out
+
+    def backward(
+        self,
+        out_gradient: Tensor,
+        x: Tensor,
+        weight: Tensor,
+        size: int,
+        padding: int,
+        need: tuple[bool, bool, bool],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The gradient of the bias comes with that of the weight, from the same reading."""
+        x_gradient, of_weight, of_bias = x.new_empty(0), weight.new_empty(0), weight.new_empty(0)
+        if need[0]:
+            x_gradient = torch.empty_like(x)
+            self._run(LIFTING_BACKWARDS, x_gradient, weight, size, padding, plain=out_gradient)
+        if need[1]:
+            of_weight, of_bias = torch.empty(weight.shape), torch.empty(len(weight))
+            self._run(LIFTING, x, weight, size, padding, plain=out_gradient, gradients=(of_weight, of_bias))
+        elif need[2]:
+            of_bias = bias_gradient(out_gradient, weight)
+        return x_gradient, of_weight, of_bias if need[2] else weight.new_empty(0)
+
+    def _run(
+        self,
+        kind: int,
+        planes: Tensor,
+        weight: Tensor,
+        size: int,
+        padding: int,
+        bias: Tensor | None = None,
+        out: Tensor | None = None,
+        plain: Tensor | None = None,
+        gradients: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
+        """Between planes (batch, in, h, w) and fields (batch, out * order, h', w'), ``out`` or ``plain``.
+
+        One call into the engine, filters and all: between small maps, most of the time is that of calls.
+        """
+        (batch, planes_in, height, width), cells = planes.shape, size * size
+        out_height, out_width = output_sides(planes, size, padding)
+        rows, fields = rows_in_block(planes_in * cells, out_width, self.native.lanes), len(weight)
+        units = batch if kind == LIFTING_BACKWARDS else batch * -(-out_height // rows)
+        slices = max(1, min(torch.get_num_threads(), units))
+        weight = weight.contiguous()
+        sums = of_weight = of_bias = None
+        if gradients is not None:
+            sums = torch.empty(slices * (planes_in * cells + 1) * fields * self.native.group.order)
+            of_weight, of_bias = gradients
+        if not batch:  # nothing has an address
+            for gradient in gradients or ():
+                gradient.zero_()
+            return
+        task = Task(
+            *(kind, planes.data_ptr(), None if sums is not None else weight.data_ptr()),
+            *(address(bias), address(out), address(plain), address(sums)),
+            filter_tables(self.native.group, size).lifting_entry.ctypes.data,
+            *(batch, planes_in, fields, height, width, out_height, out_width),
+            *(padding, size, cells, rows, slices, address(of_weight), address(of_bias)),
+            which_are_bfloat16(planes, out, plain),
+        )
+        self.native.execute(task)
+
+
+def rows_in_block(patch_rows: int, width: int, lanes: int) -> int:
+    """Most output rows in a block; with half of them a block still fills a vector."""
+    return max(_PATCHES // (patch_rows * width), 2 * -(-lanes // width) + 2)

@@ -1,0 +1,101 @@
+"""The compiled code of one group, and how it is called."""
+
+import ctypes
+import re
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from eqgan.groups import PointGroup
+from eqgan.nn.fourier.build import isas
+
+_POINTER, _INDEX = ctypes.c_void_p, ctypes.c_int64
+SIZES = ("batch", "fields_in", "other", "height", "width", "out_height", "out_width")
+_TENSORS = ("patched", "filter", "bias", "out", "plain", "filter_gradient", "shift")
+REGULAR, LIFTING, LIFTING_BACKWARDS = range(3)  # kinds of tasks
+
+
+class Task(ctypes.Structure):
+    """As in source/engine.h."""
+
+    _fields_ = (
+        ("kind", _INDEX),
+        *((name, _POINTER) for name in _TENSORS),
+        *((name, _INDEX) for name in (*SIZES, "padding", "side", "cells", "rows", "slices")),
+        *((name, _POINTER) for name in ("weight_gradient", "bias_gradient")),
+        ("bfloat16", _INDEX),
+    )
+
+
+class Filter(ctypes.Structure):
+    _fields_ = (
+        *((name, _POINTER) for name in ("weight", "packed", "entry")),
+        *((name, _INDEX) for name in ("fields_in", "other", "in_stride", "other_stride", "cells")),
+    )
+
+
+class Native:
+    """The compiled code of one group.
+
+    Args:
+        group: the point group.
+        library: what ``build.load`` gave.
+        isa: number of the instruction set among ``build.isas()``; None for the best of this machine.
+    """
+
+    def __init__(self, group: PointGroup, library: ctypes.CDLL, isa: int | None = None) -> None:
+        self.group, self.library = group, library
+        for function in (library.packed_size, library.gradient_size):
+            function.restype, function.argtypes = _INDEX, (ctypes.c_int, _INDEX, _INDEX, _INDEX)
+        self.isa = library.best_isa() if isa is None else isa
+        self.isa_name = list(isas())[self.isa]
+        self.lanes = {"plain": 4, "avx2": 8, "avx512": 16, "avx512_bf16": 16}[self.isa_name]
+        self.team = _openmp_of_torch()
+
+    def execute(self, task: Task) -> None:
+        """Runs source/engine.h's task in torch's threads."""
+        if self.library.run(self.isa, ctypes.byref(task), self.team):
+            raise MemoryError("the group convolution found no memory for its block of features")
+
+
+def lifts(weight: Tensor, size: int) -> bool:
+    """Whether a filter (out, in, entries of a pair) is of planes rather than of regular fields."""
+    return weight.shape[2] == size * size
+
+
+def bias_gradient(out_gradient: Tensor, weight: Tensor) -> Tensor:
+    """(out) of a gradient (batch, out * order, height, width), in the type of the filter."""
+    return out_gradient.unflatten(1, (len(weight), -1)).sum((0, 2, 3, 4), dtype=weight.dtype)
+
+
+def which_are_bfloat16(*tensors: Tensor | None) -> int:
+    """A bit for each."""
+    return sum(1 << i for i, t in enumerate(tensors) if t is not None and t.dtype == torch.bfloat16)
+
+
+def address(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+def output_sides(x: Tensor, size: int, padding: int) -> tuple[int, int]:
+    return x.shape[2] + 2 * padding - size + 1, x.shape[3] + 2 * padding - size + 1
+
+
+@cache
+def _openmp_of_torch() -> ctypes.c_void_p | None:
+    """The address of GOMP_parallel in the OpenMP that torch runs on: a second would fight it for cores."""
+    try:
+        maps = Path("/proc/self/maps").read_text()
+    except OSError:
+        return None
+    paths = set(re.findall(r"\S*/lib(?:gomp|iomp5|omp)[-\w]*\.so[.\d]*", maps))
+    own = str(Path(torch.__file__).parent)
+    candidates = [path for path in paths if path.startswith(own)] or sorted(paths)
+    if len(candidates) != 1:
+        return None
+    try:
+        return ctypes.cast(ctypes.CDLL(candidates[0]).GOMP_parallel, ctypes.c_void_p)
+    except (OSError, AttributeError):
+        return None
