@@ -20,6 +20,7 @@ were; results file and picture are written anew after every run.
 """
 
 import argparse
+import statistics
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,12 +97,14 @@ def tasks(groups: list[list[str]], seeds: list[int], shares: list[float]) -> lis
 
 
 def table(runs: dict[str, Any], source: str) -> list[dict[str, Any]]:
-    """Errors over the seeds of each row, in the paper's order and beside its own, for more images."""
+    """Errors over the seeds of each row, beside that of its last epoch's batches and the published one."""
     kept = ("training_images", "parameters", "multiply_adds", "epochs")
     entries = over_seeds(runs, kept, "error")
-    if source == FULL.data:
-        for entry in entries:
-            entry |= {MARK: PUBLISHED.get(entry["row"])} if entry["fraction"] == 1 else {}
+    for entry in entries:
+        mine = [r for r in runs.values() if (r["row"], r["fraction"]) == (entry["row"], entry["fraction"])]
+        entry["training_error"] = statistics.fmean(r["training_error"] for r in mine)
+        if source == FULL.data and entry["fraction"] == 1:
+            entry[MARK] = PUBLISHED.get(entry["row"])
     order = {row: place for place, row in enumerate(PUBLISHED)}
     return sorted(entries, key=lambda entry: (order.get(entry["row"], len(order)), -entry["fraction"]))
 

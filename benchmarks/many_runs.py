@@ -1,6 +1,7 @@
 """What the programs share that train many networks: one run, all of them, and their scores over seeds."""
 
 import argparse
+import csv
 import json
 import os
 import statistics
@@ -73,7 +74,13 @@ def run(task: Task, work: Path, epochs: int | None, source: str, extra: list[str
             ).returncode
         if code:
             raise RuntimeError(f"{task.name} ended with status {code}; see {log}")
-    return json.loads(summary.read_text())
+    return json.loads(summary.read_text()) | {"training_error": training_error(folder)}
+
+
+def training_error(folder: Path) -> float:
+    """Of the last epoch, on its batches as they were trained on."""
+    with (folder / "metrics.csv").open() as file:
+        return 1 - float(list(csv.DictReader(file))[-1]["accuracy"])
 
 
 def require_planned(settings: dict[str, Any], words: list[str], folder: Path) -> None:
@@ -106,7 +113,7 @@ def record(task: Task, summary: dict[str, Any]) -> dict[str, Any]:
         "training_images": summary["data"]["train"],
         **{key: summary[key] for key in kept},
         "test": tests,
-        "invariance_error": summary["invariance_error"],
+        **{key: summary[key] for key in ("training_error", "invariance_error")},
         "settings": settings,
         "hardware": summary["versions"]["hardware"],
     }
@@ -204,7 +211,7 @@ def draw_errors(rows: list[dict[str, Any]], test: str, marks: dict[str, str], pa
     axis.set_yticks(range(len(whole)), [row["row"] for row in whole])
     axis.set_xlabel(f"test error on {test}, %")
     if axis.get_legend_handles_labels()[0]:
-        axis.legend()
+        figure.legend(loc="outside upper right")
     save(figure, path)
 
 

@@ -42,6 +42,7 @@ def made_up(task):
         "data": {"train": round(12_000 * task.fraction)},
         "test": {"rotmnist": scores, "mnist": scores},
         "invariance_error": 0.0,
+        "training_error": 0.25,
         "settings": {
             **dict.fromkeys(("optimizer", "schedule", "network", "augment", "precision")),
             "dataset": {"batch_size": 128},
@@ -125,8 +126,10 @@ def test_a_finished_run_of_another_length_is_not_taken_for_this_one(program, tmp
     folder.mkdir(parents=True)
     settings = {"dataset": {"source": "rotmnist"}, "epochs": 3}
     (folder / "summary.json").write_text(json.dumps({"settings": settings}))
+    (folder / "metrics.csv").write_text("epoch,accuracy,loss\n0,0.5,2\n1,0.75,1\n")
     task = program.Task("p4cnn_max", 1.0, 0)
-    assert program.run(task, tmp_path, 3, "rotmnist", [])["settings"] == settings
+    found = program.run(task, tmp_path, 3, "rotmnist", [])
+    assert (found["settings"], found["training_error"]) == (settings, 0.25)
     with pytest.raises(RuntimeError, match="choose another --work"):
         program.run(task, tmp_path, None, "rotmnist", [])
 
@@ -159,7 +162,7 @@ def test_the_cifar_rows_have_every_setting_of_their_form(cifar, monkeypatch, tmp
     assert (result["form"], result["epochs"], result["data"]) == ("quick", 10, "cifar10")
     assert [row["row"] for row in result["table"]] == [*cifar.PLAIN, *cifar.PLUS]
     row = result["table"][2]
-    assert (row[cifar.MARK], row["training_images"]) == (0.0759, 12_000)
+    assert (row[cifar.MARK], row["training_images"], row["training_error"]) == (0.0759, 12_000, 0.25)
     assert row["error_cifar10-17k"]["mean"] == pytest.approx(0.015)
     assert (tmp_path / "picture.png").is_file()
     ran.clear()
