@@ -17,6 +17,7 @@ from eqgan.training.base import TrainingRun, flatten
 from eqgan.training.folder import RunFolder
 from eqgan.training.ranks import decided, first_alone, rank
 from eqgan.training.report import write_summary
+from eqgan.training.shared_batch import require_equal_shares
 
 AnyRun = TypeVar("AnyRun", bound=TrainingRun)
 
@@ -197,6 +198,8 @@ def train(
     with preparing():
         parser, config = parse(words)
         count = processes_to_start(config.trainer)
+        if count:  # before any of them is
+            require_equal_shares(config.dataset.batch_size, count)
     if count:
         return together(command, words, count)
     with preparing():

@@ -73,6 +73,8 @@ def open_source(source: str = "auto", root: str | None = None, size: int | None 
         )
     if source in _NAMED:
         return _NAMED[source](root, size)
+    if not source.strip():  # the path of nothing is the working directory
+        raise ValueError(f"--data: expected {_accepted()}, got nothing")
     path = Path(source).expanduser()
     if is_store(path):
         return read_store(path, size)
@@ -178,9 +180,13 @@ def _name_of(stem: str, kind: str) -> str:
     return f"{safe}-{kind}" if safe.lower() in _NAMED else safe
 
 
+def _accepted() -> str:
+    return f"{', '.join(_NAMED)}, a folder of images, an .npz file or a store"
+
+
 def _unknown(source: str, path: Path) -> Exception:
     """Return the error for a source that is neither a name nor something that can be read."""
-    accepted = f"{', '.join(_NAMED)}, a folder of images, an .npz file or a store"
+    accepted = _accepted()
     if path.is_file():
         return ValueError(f"{path}: expected {accepted}, got another kind of file. Convert it to .npz.")
     near = difflib.get_close_matches(source.lower(), _NAMED, n=1)

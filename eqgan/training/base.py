@@ -29,7 +29,7 @@ from eqgan.training.compiling import eager, require_compiler
 from eqgan.training.folder import RunFolder
 from eqgan.training.lock import NoLock, RunLock
 from eqgan.training.ranks import rank, world_size
-from eqgan.training.shared_batch import environments, trainer_options
+from eqgan.training.shared_batch import environments, require_equal_shares, trainer_options
 
 log = logging.getLogger("eqgan")
 
@@ -189,6 +189,9 @@ class TrainingRun(ABC):
             trainer = pl.Trainer(logger=False, enable_checkpointing=False, plugins=environments(), **options)
         except (TypeError, MisconfigurationException) as error:
             raise ValueError(f"trainer: {str(error).replace('Trainer.__init__() ', '')}") from error
+        for name in ("max_steps", "limit_train_batches"):
+            if getattr(trainer, name) == 0:
+                raise ValueError(f"trainer.{name}: expected at least one step, got 0")
         if trainer.world_size != world_size():
             raise ValueError(
                 f"trainer: expected {world_size()} device(s), one a process, got {trainer.world_size}. On "
@@ -196,16 +199,7 @@ class TrainingRun(ABC):
             )
         if self.compile is not None:
             require_compiler(self.compile, trainer.strategy.root_device)
-        self._require_equal_shares()
-
-    def _require_equal_shares(self) -> None:
-        """Each process, and each micro-batch, has as many images of a batch as any other."""
-        size, parts = self.data.batch_size, world_size() * self.micro_batches
-        if size % parts:
-            raise ValueError(
-                f"--batch-size {size}: expected a multiple of {parts}, for equal shares of {world_size()} "
-                f"process(es) with {self.micro_batches} micro-batch(es) each. Use {-(-size // parts) * parts}"
-            )
+        require_equal_shares(self.data.batch_size, world_size(), self.micro_batches)
 
     def _own_checkpoint(self, path: Path) -> dict[str, Any]:
         """The checkpoint, whose weights might fit other networks too: p2 and pm have the same shapes."""

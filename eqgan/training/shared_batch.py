@@ -67,6 +67,20 @@ def trainer_options(given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def require_equal_shares(batch_size: int, processes: int, micro_batches: int = 1) -> None:
+    """Each process, and each micro-batch, has as many images of a batch as any other.
+
+    Raises:
+        ValueError: if it cannot have.
+    """
+    parts = processes * micro_batches
+    if batch_size % parts:
+        raise ValueError(
+            f"--batch-size {batch_size}: expected a multiple of {parts}, for equal shares of {processes} "
+            f"process(es) with {micro_batches} micro-batch(es) each. Use {-(-batch_size // parts) * parts}"
+        )
+
+
 def environments() -> list[TorchElasticEnvironment]:
     """The plugin that tells Lightning which process this is, if there are several."""
     return [TorchElasticEnvironment()] if ranks.world_size() > 1 else []

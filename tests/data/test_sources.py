@@ -130,6 +130,14 @@ def test_unknown_source(source: str, error: type[Exception], message: str) -> No
         load_images(source)
 
 
+@pytest.mark.parametrize("source", ["", " "])
+def test_the_path_of_nothing_is_not_the_working_directory(source: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"--data: expected auto, rotmnist, .*a folder of images.*, got nothing"
+    ):
+        load_images(source)
+
+
 def test_another_kind_of_file(tmp_path: Path) -> None:
     path = tmp_path / "data.csv"
     path.write_text("1,2")

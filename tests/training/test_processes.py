@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from eqgan.cli import runs
 from eqgan.cli.together import INTERRUPTED, processes_to_start, together
 from eqgan.training.callbacks import read_checkpoint
 from eqgan.training.shared_batch import trainer_options
@@ -160,6 +161,12 @@ def test_shares_must_be_equal(place, heard, capfd):
     assert "--batch-size 128: expected a multiple of 3, for equal shares" in line
     assert line.endswith("Use 129")
     assert place.content() == {}
+
+
+def test_unequal_shares_are_told_before_a_process_is_started(place, monkeypatch, capsys):
+    monkeypatch.setattr(runs, "together", lambda *_: pytest.fail("processes were started"))
+    line = refused(place, lambda: place.train("--devices", "99"), capsys)
+    assert "--batch-size 128: expected a multiple of 99, for equal shares of 99 process(es)" in line
 
 
 @pytest.mark.parametrize(

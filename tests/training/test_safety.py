@@ -5,16 +5,28 @@ import os
 import resource
 import sys
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
-from tests.training.runs import refused
+from eqgan.data.mnist import MNIST_SHA256
+from tests.data.conftest import idx_bytes
+from tests.training.runs import Place, refused
 
 # --- nothing is overwritten without being told -----------------------------------------------------------
 
 
 @pytest.fixture
 def mine(place):
+    place.train("--name", "mine", "--epochs", "1")
+    return place
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """The same, for those that may not touch it."""
+    place = Place(tmp_path_factory.mktemp("kept"))
     place.train("--name", "mine", "--epochs", "1")
     return place
 
@@ -44,12 +56,59 @@ def test_overwrite_replaces(mine):
         ("--fid-features", "torch.nn:Identity"),
         ("--epochs", "0"),
         ("--discriminator.width", "0"),
+        ("--disc", "p5"),
+        ("--size", "29"),
+        ("--trainer.limit_train_batches", "0"),
+        ("--trainer.max_steps", "0"),
+        ("--data", ""),
     ],
 )
-def test_what_cannot_start_touches_nothing(words, mine, capsys):
+def test_what_cannot_start_touches_nothing(words, kept, capsys):
     """Not even the run that it was told to replace."""
-    refused(mine, lambda: mine.train("--name", "mine", "--overwrite", *words), capsys)
-    refused(mine, lambda: mine.train("--name", "new", *words), capsys)
+    status = 2 if words[0] == "--disc" else 1
+    refused(kept, lambda: kept.train("--name", "mine", "--overwrite", *words), capsys, status)
+    refused(kept, lambda: kept.train("--name", "new", *words), capsys, status)
+
+
+def mnist_in(folder, content):
+    """Four files, all with this content."""
+    for name in MNIST_SHA256:
+        (folder / name).write_bytes(content)
+    return "--data", "rotmnist", "--data-root", str(folder)
+
+
+def mixed_sizes(folder):
+    for side in (28, 30):
+        Image.new("L", (side, side)).save(folder / f"{side}.png")
+    return "--data", str(folder)
+
+
+def broken_image(folder):
+    (folder / "half.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    return "--data", str(folder)
+
+
+def broken_arrays(folder):
+    (folder / "half.npz").write_bytes(b"PK\x03\x04 and no more")
+    return "--data", str(folder / "half.npz")
+
+
+BROKEN = {
+    "truncated": (lambda folder: mnist_in(folder, idx_bytes(np.zeros((3, 2, 2)))[:-1]), "truncated"),
+    "wrong-hash": (lambda folder: mnist_in(folder, idx_bytes(np.zeros((3, 2, 2)))), "not the published"),
+    "empty-folder": (lambda folder: ("--data", str(folder)), "no images in this folder"),
+    "mixed-sizes": (mixed_sizes, "Add --size N"),
+    "broken-image": (broken_image, "half.png: expected an image"),
+    "broken-npz": (broken_arrays, "half.npz"),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_broken_data_are_told_in_one_line_and_touch_nothing(fault, kept, tmp_path_factory, capsys):
+    """Nor the run that was to be replaced."""
+    make, told = BROKEN[fault]
+    words = make(tmp_path_factory.mktemp("broken"))
+    assert told in refused(kept, lambda: kept.train("--name", "mine", "--overwrite", *words), capsys)
 
 
 def test_a_name_that_is_no_name(place, capsys):
