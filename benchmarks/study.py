@@ -1,6 +1,6 @@
 """What symmetry buys: Rotated MNIST by the share of its images, the discriminator's group, and the generator.
 
-    python benchmarks/study.py --data-root DIR --quick      # some 70 minutes on two cores
+    python benchmarks/study.py --data-root DIR --quick      # an hour and a half on two cores
     python benchmarks/study.py --data-root DIR              # the full form, for a GPU
     python benchmarks/study.py --data-root DIR --check      # minutes: that the program works, on digits
 
@@ -284,6 +284,8 @@ def page(rows: list[dict[str, Any]], result: dict[str, Any]) -> str:
         "",
         "![Minimum FID by the share of the images](images/study.png)",
         "",
+        "![Real images, and samples of the best z2 and p4 runs at a tenth](images/study_samples.png)",
+        "",
         "- *quarter turns*: Fréchet distance between samples and the same samples turned; the floor is that "
         "of real images.",
         "- *copies*: median distance to the nearest training image under p4m, over that of fresh images.",
@@ -367,7 +369,9 @@ def report(form: Form, named: str, work: Path, out: Path, docs: Path) -> None:
 
 
 def main() -> None:
-    parser = parser_of_forms("study", __doc__, "fewer shares, steps and fields: some 70 minutes on two cores")
+    parser = parser_of_forms(
+        "study", __doc__, "fewer shares, steps and fields: an hour and a half on two cores"
+    )
     parser.add_argument("--backwards", action="store_true", help="from the last run on: for a second process")
     options = parser.parse_args()
     form, named = (QUICK, "quick") if options.quick else (CHECK, "check") if options.check else (FULL, "full")

@@ -308,7 +308,9 @@ def test_the_study_is_told_from_what_is_finished(study, tmp_path):
     assert row["fid"] == {"mean": 11.0, "min": 10.0, "max": 12.0}
     page = (tmp_path / "docs" / "study.md").read_text()
     assert "10 %, conv generator: p4 over z2 0.27; z2+rotation 0.76; p4m 0.32." in page
-    assert {p.name for p in (tmp_path / "docs" / "images").iterdir()} == {"study.png", "study_samples.png"}
+    pictures = {p.name for p in (tmp_path / "docs" / "images").iterdir()}
+    assert pictures == {"study.png", "study_samples.png"}
+    assert all(f"(images/{name})" in page for name in pictures), "a picture that no page shows"
 
 
 def test_a_cell_that_another_process_holds_is_left_to_it(study, monkeypatch, tmp_path):
