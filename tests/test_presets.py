@@ -10,6 +10,7 @@ import pytest
 import eqgan
 from eqgan.cli import gan_parser, parse_gan
 from eqgan.cli.runs import plain_settings
+from eqgan.groups import P4, Z2
 from eqgan.training.load import gan_from_settings
 
 ROOT = Path(eqgan.__file__).parents[1]
@@ -37,6 +38,69 @@ STEPS = {  # of the generator, on so many images
 }
 
 
+LOSSES, PENALTIES = "eqgan.training.losses.", "eqgan.training.penalties."
+DEY = {  # arXiv:2005.01683, and the networks of arXiv:2202.01129
+    "dataset.batch_size": 64,
+    "conditional": True,
+    "generator.init_args.group": P4,
+    "generator.init_args.latent_dim": 64,
+    "generator.init_args.embedding": 64,
+    "discriminator.init_args.group": P4,
+    "discriminator.init_args.conditioning": "projection",
+    "gan.lr_generator": 1e-4,
+    "gan.lr_discriminator": 4e-4,
+    "gan.betas": (0.0, 0.9),
+    "gan.discriminator_steps": 2,
+    "penalty.init_args.every": 1,
+}
+PUBLISHED = {  # what a source says in numbers, beside the widths and lengths above
+    "gegan_rotmnist": {
+        **DEY,
+        "symmetrise": False,
+        "loss.class_path": f"{LOSSES}RelativisticAverageLoss",
+        "penalty.class_path": f"{PENALTIES}R1Penalty",
+        "penalty.init_args.gamma": 0.1,
+    },
+    "spgan_rotmnist": {
+        **DEY,
+        "symmetrise": True,
+        "loss.class_path": f"{LOSSES}LipschitzAlphaLoss",
+        "loss.init_args.alpha": 2.0,
+        "penalty.class_path": f"{PENALTIES}LipschitzPenalty",
+        "penalty.init_args.weight": 10.0,
+    },
+    "r3gan": {
+        "loss.class_path": f"{LOSSES}RelativisticPairingLoss",
+        "penalty.class_path": f"{PENALTIES}R1R2Penalty",
+        "generator.init_args.norm": False,
+        "discriminator.init_args.spectral": None,
+        "gan.lr_generator": 2e-4,
+        "gan.lr_discriminator": 2e-4,
+    },
+    "dcgan": {
+        "dataset.batch_size": 128,
+        "generator.init_args.latent_dim": 100,
+        "discriminator.init_args.group": Z2,
+        "loss.class_path": f"{LOSSES}NonSaturatingLoss",
+        "penalty.class_path": f"{PENALTIES}NoPenalty",
+        "gan.lr_generator": 2e-4,
+        "gan.lr_discriminator": 2e-4,
+        "gan.betas": (0.5, 0.999),
+    },
+    "vanilla": {
+        "epochs": 200,
+        "dataset.batch_size": 512,
+        "generator.init_args.latent_dim": 128,
+        "discriminator.init_args.dropout": 0.3,
+        "loss.class_path": f"{LOSSES}NonSaturatingLoss",
+        "gan.lr_generator": 2e-4,
+        "gan.lr_discriminator": 2e-4,
+        "evaluation.grid": 64,
+    },
+    "c4mnist_p4": {"dataset.source": "c4mnist", "dataset.fraction": 0.05, "evaluation.samples": 50_000},
+}
+
+
 @pytest.fixture(scope="module", params=CONFIGS)
 def built(request):
     """Name, settings and networks of a config at its own widths, for images of its data."""
@@ -59,6 +123,16 @@ def test_a_recipe_is_as_long_as_its_source_says(built):
     steps, images = STEPS.get(name, (None, config.dataset.batch_size))
     found = None if steps is None else images // config.dataset.batch_size * config.epochs
     assert steps == (None if found is None else found // gan.discriminator_steps)
+
+
+def test_a_recipe_has_the_numbers_of_its_source(built):
+    name, config, _ = built
+    published = PUBLISHED.get(name, {})
+    assert {key: config[key] for key in published} == published
+
+
+def test_every_published_number_is_of_a_preset():
+    assert {*PUBLISHED} <= {*CONFIGS}
 
 
 @pytest.fixture(scope="module")
