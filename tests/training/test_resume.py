@@ -216,14 +216,17 @@ def test_a_damaged_checkpoint(damage, shared, to_damage, tmp_path, capsys):
     torch.load(path, weights_only=True)
 
 
-def test_a_checkpoint_of_another_group(shared, to_damage, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("role", "other"), [("discriminator", {"disc": "z2"}), ("generator", {"gen": "p4m"})]
+)
+def test_a_checkpoint_of_another_group(role, other, shared, to_damage, tmp_path, capsys):
     """Put in place by hand, where the settings cannot tell: its weights do not fit."""
-    name, _ = to_damage
+    _, intact = to_damage
     place = type(shared)(tmp_path)
-    place.train("--name", "z2", "--epochs", "1", disc="z2")
-    place.last("z2").write_bytes(shared.last(name).read_bytes())
-    line = refused(place, lambda: place.resume("z2", "--epochs", "2"), capsys)
-    assert "discriminator" in line
+    place.train("--name", "other", "--epochs", "1", "--trainer.limit_train_batches", "2", **other)
+    place.last("other").write_bytes(intact)
+    line = refused(place, lambda: place.resume("other", "--epochs", "2"), capsys)
+    assert f"last.ckpt belongs to another run: its {role} is " in line
 
 
 def test_the_number_of_epochs_of_a_resumed_run_is_kept_and_cannot_shrink(shared, capsys):
