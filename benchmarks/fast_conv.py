@@ -33,12 +33,11 @@ from eqgan.files import atomic_write
 from eqgan.groups import P2, P4, P4M, FieldType, PlaneGroup, regular, scalar
 from eqgan.memory import keep_freed_memory
 from eqgan.nn import GroupConv2d
-from eqgan.nn.fourier.choice import instruction_set
+from eqgan.nn.fourier.choice import KINDS, instruction_set
 from eqgan.training.report import versions
 
 RESULTS = Path(__file__).resolve().parent / "results" / "fast_conv.json"
 RESULTS_GPU = RESULTS.with_name("fast_conv_cuda.json")
-KINDS = ("training", "eval", "training_bf16", "eval_bf16")
 
 
 class Case(NamedTuple):

@@ -384,31 +384,40 @@ def test_chosen_by_size(monkeypatch):
     times = {
         kind: {"fourier": fast, "bank": slow} for kind in ("training", "eval", "training_bf16", "eval_bf16")
     }
-    measured = {"regular": {"groups": ["C4"], "times": times}}
-    fits = {"fits": {choice.instruction_set(): measured}, "margin": 1.0}
+    margins = dict.fromkeys(choice.KINDS, 1.0)
+    measured = {"regular": {"groups": ["C4"], "times": times, "margins": margins}}
+    fits = {"fits": {choice.instruction_set(): measured}}
     monkeypatch.setattr(choice, "measured", lambda: fits)
     work = choice.Work.of(P4.point_group, 3, 2, 3)
     expected = int(1000 / (work.dense - 0.5 * work.multiplications)) + 1
-    for lower in (False, True):
-        assert choice.least_sites(P4.point_group, 3, 2, 3, lower=lower) == expected
-        assert choice.least_sites(P4M.point_group, 3, 2, 3, lower=lower) == choice.NEVER
-        assert choice.least_sites(P4.point_group, 1, 2, 3, lower=lower) == choice.NEVER
-        assert choice.least_sites(P4.point_group, 3, 2, 3, True, lower=lower) == choice.NEVER
+    for kind in choice.KINDS:
+        assert choice.least_sites(kind, P4.point_group, 3, 2, 3) == expected
+        assert choice.least_sites(kind, P4M.point_group, 3, 2, 3) == choice.NEVER
+        assert choice.least_sites(kind, P4.point_group, 1, 2, 3) == choice.NEVER
+        assert choice.least_sites(kind, P4.point_group, 3, 2, 3, True) == choice.NEVER
     lifting = {kind: {"fourier": fast, "bank": [0.0, 0.0, 2.0, 0.0, 0.0]} for kind in times}
-    measured["lifting"] = {"groups": ["C4"], "times": lifting}
+    measured["lifting"] = {"groups": ["C4"], "times": lifting, "margins": margins}
     dense = 2 * 3 * 9 * 4  # as many multiplications either way
     expected_of_lifting = int(1000 / (2 * dense - 0.5 * dense)) + 1
-    assert choice.least_sites(P4.point_group, 3, 2, 3, True, lower=False) == expected_of_lifting
+    assert choice.least_sites("eval", P4.point_group, 3, 2, 3, True) == expected_of_lifting
+    assert choice.least_sites("eval", P4.point_group, 3, 4, 3, True) == choice.NEVER, "36 rows of patches"
     times["eval_bf16"] = {"fourier": [0.0, 0.0, 9.0, 0.0, 0.0, 0.0, 0.0], "bank": slow}
     chosen = FourierPath.of(regular(P4, 2), regular(P4, 3), 3, 1, 1)
-    assert chosen.least_sites == (expected, choice.NEVER)
+    assert chosen.least_sites == (expected, expected, expected, choice.NEVER)
+    x = torch.zeros(expected, 8, 5, 5)  # enough sites
+    wanted = {(False, True): True, (False, False): True, (True, True): True, (True, False): False}
+    for (lower, grad), taken in wanted.items():
+        with torch.autocast("cpu", torch.bfloat16, enabled=lower), torch.set_grad_enabled(grad):
+            found = chosen.takes(x, torch.empty(0))
+        assert found == (taken and engine.engine(P4.point_group) is not None), (lower, grad)
     fits["fits"] = {}
-    assert choice.least_sites(P4.point_group, 3, 2, 3, lower=False) == choice.NEVER
+    assert choice.least_sites("training", P4.point_group, 3, 2, 3) == choice.NEVER
     assert FourierPath.of(regular(P4, 2), regular(P4, 2), 3, 1, 1) is None
 
 
 def test_the_committed_choice_reads():
-    assert choice.measured()["margin"] < 1
+    for fits in choice.measured()["fits"].values():
+        assert all(fit["margins"][kind] < 1 for fit in fits.values() for kind in choice.KINDS)
 
 
 def test_a_checkpoint_knows_nothing_of_it(monkeypatch):

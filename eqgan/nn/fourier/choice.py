@@ -14,8 +14,10 @@ from eqgan.groups import PointGroup
 from eqgan.groups.fourier import group_fourier
 
 MODES = ("auto", "bank", "fourier")
+KINDS = ("training", "eval", "training_bf16", "eval_bf16")
 MEASURED = Path(__file__).parent / "measured.json"
 NEVER = sys.maxsize
+MOST_PATCH_ROWS = 27  # planes times cells; beyond, lifting waits for multiplications as a dense one does
 
 
 def mode() -> str:
@@ -94,21 +96,22 @@ def measured() -> dict[str, Any]:
 
 
 def least_sites(
-    group: PointGroup, size: int, fields_in: int, fields_out: int, lifting: bool = False, *, lower: bool
+    kind: str, group: PointGroup, size: int, fields_in: int, fields_out: int, lifting: bool = False
 ) -> int:
     """Output sites from which on the fast path is expected to be faster by the margin; NEVER if it is not.
 
     Args:
-        lower: under autocast to bfloat16, or in float32.
+        kind: one of ``KINDS``: with gradients or without, in float32 or under autocast to bfloat16.
     """
     if (chosen := mode()) != "auto":
         return 0 if chosen == "fourier" else NEVER
     fits = measured()["fits"].get(instruction_set(), {}).get("lifting" if lifting else "regular")
     if fits is None or group.name not in fits["groups"] or size == 1:
         return NEVER  # one cell is a matrix product, which no convolution need be gathered for
-    kinds = ("training_bf16", "eval_bf16") if lower else ("training", "eval")
+    if lifting and fields_in * size * size > MOST_PATCH_ROWS:
+        return NEVER
     work = Work.of(group, size, fields_in, fields_out, lifting)
-    return max(crossing(work, fits["times"][kind], measured()["margin"]) for kind in kinds)
+    return crossing(work, fits["times"][kind], fits["margins"][kind])
 
 
 def crossing(work: Work, fit: dict[str, list[float]], margin: float) -> int:

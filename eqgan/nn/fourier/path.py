@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from eqgan.groups import FieldType, PointGroup
-from eqgan.nn.fourier.choice import NEVER, least_sites, mode
+from eqgan.nn.fourier.choice import KINDS, NEVER, least_sites, mode
 from eqgan.nn.fourier.engine import engine
 from eqgan.nn.fourier.lifting import FEWEST_SITES
 from eqgan.nn.fourier.operator import flat_generators
@@ -29,7 +29,7 @@ _available: Callable[[PointGroup, str], bool] = torch.compiler.assume_constant_r
 @dataclass(frozen=True)
 class FourierPath:
     """The fast path of one layer, and from how many output sites (batch x height x width) on it is taken on a
-    CPU: in float32, and under autocast to bfloat16. On a GPU it is taken only if forced.
+    CPU, for each of ``choice.KINDS``. On a GPU it is taken only if forced.
 
     Where it cannot be taken (no compiler, another dtype or device, export, forward-mode differentiation) or
     is not known to pay, the filter bank serves the same numbers.
@@ -40,7 +40,7 @@ class FourierPath:
     size: int
     padding: int
     fields: int
-    least_sites: tuple[int, int]
+    least_sites: tuple[int, ...]
     forced: bool
     lifting: bool = False
 
@@ -54,7 +54,7 @@ class FourierPath:
         if not known or stride != 1 or group.order == 1:
             return None
         shape = group, size, in_type.multiplicity, out_type.multiplicity, lifting
-        least = least_sites(*shape, lower=False), least_sites(*shape, lower=True)
+        least = tuple(least_sites(kind, *shape) for kind in KINDS)
         if min(least) == NEVER:
             return None
         forced, fields = mode() == "fourier", out_type.multiplicity
@@ -71,7 +71,8 @@ class FourierPath:
         lower = torch.is_autocast_enabled(device)
         if not _dtype_serves(x, device, lower):
             return False
-        least, sides = self.least_sites[lower], (self._side(x.shape[2]), self._side(x.shape[3]))
+        least = self.least_sites[2 * lower + (not torch.is_grad_enabled())]
+        sides = self._side(x.shape[2]), self._side(x.shape[3])
         if min(sides) < 1:
             return False  # the convolution says what is wrong
         if x.shape[0] * sides[0] * sides[1] < least or (self.lifting and sides[0] * sides[1] < FEWEST_SITES):
@@ -126,7 +127,8 @@ def _recorded(x: Tensor) -> bool:
 def convolution_paths(network: nn.Module, *inputs: Any) -> dict[str, str]:
     """Which way each group convolution of a network takes for these inputs: ``{"body.3": "fourier", ...}``.
 
-    Under autocast if it is called there; ``"bank"`` is the dense convolution with the expanded filter.
+    In training, that is, where gradients are wanted; under autocast if it is called there. ``"bank"`` is the
+    dense convolution with the expanded filter.
     """
     network = copy.deepcopy(network).eval()
     found: dict[str, str] = {}
@@ -134,7 +136,8 @@ def convolution_paths(network: nn.Module, *inputs: Any) -> dict[str, str]:
     def watch(name: str) -> Any:
         def hook(module: Any, inputs: tuple[Tensor, ...]) -> None:
             path = module._fourier
-            taken = path is not None and path.takes(inputs[0], module.weight)
+            with torch.enable_grad():
+                taken = path is not None and path.takes(inputs[0], module.weight)
             found[name] = "fourier" if taken else "bank"
 
         return hook
