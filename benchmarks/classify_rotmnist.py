@@ -30,6 +30,7 @@ from many_runs import (
     run_all,
     save,
 )
+from matplotlib.ticker import LogLocator, NullFormatter
 from speed import write
 
 ROWS = ("z2cnn", "p4cnn_rp", "p4cnn_max", "p4cnn_drop", "p4cnn", "p4mcnn")
@@ -68,6 +69,9 @@ def draw_curve(rows: list[dict[str, Any]], runs: dict[str, Any], test: str, path
         spread = [100 * (row[f"error_{test}"]["deviation"] or 0) for row in mine]
         axis.errorbar(images, means, yerr=spread, marker="o", capsize=3, label=name)
     axis.set(xscale="log", yscale="log", xlabel="training images", ylabel=f"test error on {test}, %")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())
     axis.grid(alpha=0.3, which="both")
     axis.legend()
     save(figure, path)
