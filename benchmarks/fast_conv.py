@@ -1,9 +1,10 @@
 """The fast group convolution against the dense one of the same channels, layer by layer.
 
     python benchmarks/fast_conv.py                    # all parts: half an hour on two quiet cores
-    python benchmarks/fast_conv.py --only gates       # gates, grid, held_out, lifting, lifting_held_out
+    python benchmarks/fast_conv.py --only gates       # gates, grid, held_out, lifting, strided, ...
     python benchmarks/fast_conv.py --minutes 8        # stop after so long; the next call goes on from there
     python benchmarks/fast_conv.py --quick --out X    # a few small cases, to see that it runs
+    python benchmarks/fast_conv.py --out FILE         # on a processor of another kind than that file's
     python benchmarks/fast_conv.py --device cuda      # the kernels for a GPU: results/fast_conv_cuda.json
 
 All candidates alternate in one process under the same allocator settings: the fast path, the filter bank,
@@ -49,6 +50,12 @@ class Case(NamedTuple):
     size: int
     batch: int
     lifting: bool = False
+    stride: int = 1
+
+    @property
+    def padding(self) -> int:
+        """Keeps the side, or divides it by the stride."""
+        return self.size // 2 if self.stride == 1 else (self.size - self.stride) // 2
 
     @property
     def in_type(self) -> FieldType:
@@ -57,7 +64,8 @@ class Case(NamedTuple):
     @property
     def name(self) -> dict[str, Any]:
         named = {**self._asdict(), "group": self.group.name, "fields": list(self.fields)}
-        return named if self.lifting else {key: named[key] for key in named if key != "lifting"}
+        usual = {"lifting": False, "stride": 1}
+        return {key: value for key, value in named.items() if key not in usual or value != usual[key]}
 
 
 Function = Callable[[torch.Tensor], torch.Tensor]
@@ -70,8 +78,8 @@ def candidates(case: Case, device: str) -> dict[str, Candidate]:
     found: dict[str, Candidate] = {}
     for name in ("fourier", "bank"):
         os.environ["EQGAN_CONV"] = name
-        layer = GroupConv2d(case.in_type, out_type, size, padding=size // 2)
-        kept = GroupConv2d(case.in_type, out_type, size, padding=size // 2).eval()
+        layer = GroupConv2d(case.in_type, out_type, size, case.stride, case.padding)
+        kept = GroupConv2d(case.in_type, out_type, size, case.stride, case.padding).eval()
         found[name] = layer.to(device), kept.to(device), torch.contiguous_format
     for name, layout in (("dense", torch.contiguous_format), ("dense_last", torch.channels_last)):
         shape = (out_type.channels, case.in_type.channels, size, size)
@@ -79,7 +87,7 @@ def candidates(case: Case, device: str) -> dict[str, Candidate]:
         bias = torch.zeros(shape[0], device=device, requires_grad=True)
 
         def dense(x: torch.Tensor, weight: Any = weight, bias: Any = bias) -> torch.Tensor:
-            return F.conv2d(x, weight, bias, 1, size // 2)
+            return F.conv2d(x, weight, bias, case.stride, case.padding)
 
         found[name] = dense, dense, layout
     return found
@@ -194,6 +202,33 @@ def lifting_held_out(count: int = 32) -> list[Case]:
     ]
 
 
+def strided() -> list[Case]:
+    """A map is halved, as in the default discriminators; from planes only where their blocks are regular."""
+    fields = [(4, 8), (16, 32), (32, 8)]
+    fours = itertools.product((P2, P4, P4M), fields, (28, 14), (4,), (8, 64))
+    sixes = itertools.product((P4, P4M), [(8, 16)], (16,), (6,), (4, 32))
+    planes = itertools.product((P2, P4), [(1, 16), (3, 16)], (28,), (4,), (8, 64))
+    return [
+        *(Case(*case, stride=2) for case in (*fours, *sixes)),
+        *(Case(*case, lifting=True, stride=2) for case in planes),
+    ]
+
+
+def strided_held_out(count: int = 24) -> list[Case]:
+    draw = random.Random(3)
+    return [
+        Case(
+            draw.choice([P2, P4, P4M]),
+            (draw.choice([2, 3, 6, 11, 12, 16, 24]), draw.choice([3, 6, 11, 12, 16, 24])),
+            draw.choice([8, 12, 16, 20, 24, 32]),
+            draw.choice([4, 4, 6]),
+            draw.choice([1, 2, 4, 8, 16, 32, 64]),
+            stride=2,
+        )
+        for _ in range(count)
+    ]
+
+
 def gpu() -> list[Case]:
     """64 to 256 channels, where a GPU has enough to do."""
     channels = [(64, 64), (128, 128), (256, 256)]
@@ -209,13 +244,19 @@ ON_CPU = {
     "held_out": (held_out, 15),
     "lifting": (lifting, 9),
     "lifting_held_out": (lifting_held_out, 9),
+    "strided": (strided, 9),
+    "strided_held_out": (strided_held_out, 9),
 }
 PARTS = {**ON_CPU, "gpu": (gpu, 31)}
 
 
 def quick() -> list[Case]:
     cases = [(P4, (8, 16), 14, 3, 2), (P4M, (4, 8), 14, 3, 2), (P4, (2, 2), 7, 3, 1)]
-    return [*(Case(*case) for case in cases), Case(P4, (1, 8), 14, 3, 2, lifting=True)]
+    return [
+        *(Case(*case) for case in cases),
+        Case(P4, (1, 8), 14, 3, 2, lifting=True),
+        Case(P4, (2, 4), 14, 4, 2, stride=2),
+    ]
 
 
 def main() -> None:
@@ -240,6 +281,10 @@ def main() -> None:
     if options.again:
         result["cases"] = [case for case in result["cases"] if case["part"] not in options.only]
     about = {"program": "benchmarks/fast_conv.py", "isa": instruction_set(), "versions": versions()}
+    if (measured := result.get("isa", about["isa"])) != about["isa"]:
+        parser.error(
+            f"{options.out} is of a machine with {measured}, this one has {about['isa']}: give another --out"
+        )
     result = {**about, **result}
     for part in ["quick"] if options.quick else options.only:
         made, rounds = (quick, 5) if options.quick else PARTS[part]

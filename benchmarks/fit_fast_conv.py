@@ -48,12 +48,13 @@ def work_of(case: dict[str, Any]) -> choice.Work:
 
 def layer_of(case: dict[str, Any]) -> tuple[Any, ...]:
     group = PLANE_GROUPS[case["group"]].point_group
-    return group, case["size"], *case["fields"], case.get("lifting", False)
+    return group, case["size"], *case["fields"], case.get("lifting", False), case.get("stride", 1)
 
 
 def side_of(case: dict[str, Any]) -> int:
     """Of the output."""
-    return case["side"] + 2 * (case["size"] // 2) - case["size"] + 1
+    stride = case.get("stride", 1)
+    return case["side"] // stride + (1 - case["size"] % 2 if stride == 1 else 0)
 
 
 def sites_of(case: dict[str, Any]) -> int:
@@ -62,8 +63,10 @@ def sites_of(case: dict[str, Any]) -> int:
 
 def considered(case: dict[str, Any]) -> bool:
     """Whether the fast path is ever chosen for such windows and maps (``FourierPath.takes``)."""
-    few = not case.get("lifting") or case["fields"][0] * case["size"] ** 2 <= choice.MOST_PATCH_ROWS
-    return few and 1 < case["size"] <= side_of(case)
+    stride = case.get("stride", 1)
+    patches = case.get("lifting") and stride == 1
+    few = not patches or case["fields"][0] * case["size"] ** 2 <= choice.MOST_PATCH_ROWS
+    return few and 1 < case["size"] // stride <= side_of(case)
 
 
 def others_ms(case: dict[str, Any], kind: str) -> float:
@@ -93,6 +96,7 @@ def fit(cases: Cases) -> dict[str, Any]:
 def positive_fit(terms: np.ndarray, nanoseconds: np.ndarray) -> tuple[list[float], float]:
     matrix = terms / nanoseconds[:, None]
     size = np.linalg.norm(matrix, axis=0)
+    size[size == 0] = 1  # a term that none of these layers has
     solution, residual = nnls(matrix / size, np.ones(len(matrix)))
     return [float(f"{c:.4g}") for c in solution / size], float(residual / len(matrix) ** 0.5)
 
@@ -144,14 +148,15 @@ def main() -> None:
     if not options.check:
         committed = json.loads(choice.MEASURED.read_text())
         fits = committed["fits"].setdefault(results["isa"], {})
-        for kind, part in (("regular", "grid"), ("lifting", "lifting")):
-            fitted = fit([case for case in of(results, part) if considered(case)])
+        for kind, parts in (("regular", ("grid", "strided")), ("lifting", ("lifting",))):
+            cases = [case for part in parts for case in of(results, part)]
+            fitted = fit([case for case in cases if considered(case)])
             fits[kind] = {**fitted, "margins": MARGINS[kind]}
         write(choice.MEASURED, committed)
     results["gates"] = gates(of(results, "gates"))
     results["choice"] = {part: check(of(results, part)) for part in ON_CPU}
     write_cases(options.results, results)
-    held_out = [results["choice"][part] for part in ("held_out", "lifting_held_out")]
+    held_out = [results["choice"][part] for part in ON_CPU if part.endswith("held_out")]
     worst = max(told["worst_taken"] for part in held_out for told in part.values())
     missed = [row for row in results["gates"] if row["at_most"] and row["ratio"] > row["at_most"]]
     if missed or worst > WORST:

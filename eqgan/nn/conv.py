@@ -205,6 +205,9 @@ class GroupConv2d(nn.Module):
         if self._fourier is not None and self._fourier.takes(x, self.weight):
             return self._fourier_forward(self._fourier, x)
         bank, bias = self._bank_and_bias()
+        if self.padding == 0 and x.shape[2:] == bank.shape[2:]:
+            # One site out: a matrix product, of which convolutions take twice the time to train.
+            return F.linear(x.flatten(1), bank.flatten(1), bias)[:, :, None, None]
         return F.conv2d(x, bank, bias, self.stride, self.padding)
 
     def _fourier_forward(self, path: FourierPath, x: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 
 from eqgan.groups import PointGroup
 from eqgan.groups.fourier import group_fourier
+from eqgan.nn.fourier.tables import fields_of_blocks
 
 MODES = ("auto", "bank", "fourier")
 KINDS = ("training", "eval", "training_bf16", "eval_bf16")
@@ -58,11 +59,27 @@ class Work:
     values: tuple[int, int]
     weights: int
     dense: int
+    moved: int = 0  # values of the input that are first moved to blocks, of a strided layer
 
     @classmethod
     def of(
-        cls, group: PointGroup, size: int, fields_in: int, fields_out: int, lifting: bool = False
+        cls,
+        group: PointGroup,
+        size: int,
+        fields_in: int,
+        fields_out: int,
+        lifting: bool = False,
+        stride: int = 1,
     ) -> "Work":
+        """Of a layer that the fast path can serve at all."""
+        if stride > 1:
+            blocks = fields_of_blocks(group, size, stride, lifting)
+            if blocks is None:
+                raise ValueError(
+                    f"expected a stride that makes blocks, got {stride} for a window of {size} under {group}"
+                )
+            work = cls.of(group, size // stride, fields_in * blocks, fields_out)
+            return replace(work, moved=work.values[0])
         order, pairs, cells = group.order, fields_in * fields_out, size * size
         values = fields_in if lifting else fields_in * order, fields_out * order
         if lifting:  # as many multiplications as the dense one; its features are the patches
@@ -81,7 +98,7 @@ class Work:
 
     def fourier_terms(self, sites: int) -> tuple[float, ...]:
         """What the time of the fast path is fitted to be a sum of multiples of."""
-        each = self.multiplications, *self.features, *self.values
+        each = self.multiplications, *self.features, *self.values, self.moved
         return 1.0, float(self.weights), *(float(sites * count) for count in each)
 
     def bank_terms(self, sites: int) -> tuple[float, ...]:
@@ -96,7 +113,13 @@ def measured() -> dict[str, Any]:
 
 
 def least_sites(
-    kind: str, group: PointGroup, size: int, fields_in: int, fields_out: int, lifting: bool = False
+    kind: str,
+    group: PointGroup,
+    size: int,
+    fields_in: int,
+    fields_out: int,
+    lifting: bool = False,
+    stride: int = 1,
 ) -> int:
     """Output sites from which on the fast path is expected to be faster by the margin; NEVER if it is not.
 
@@ -105,13 +128,16 @@ def least_sites(
     """
     if (chosen := mode()) != "auto":
         return 0 if chosen == "fourier" else NEVER
-    fits = measured()["fits"].get(instruction_set(), {}).get("lifting" if lifting else "regular")
-    if fits is None or group.name not in fits["groups"] or size == 1:
+    patches = lifting and stride == 1  # strided, planes become regular fields of blocks
+    fits = measured()["fits"].get(instruction_set(), {}).get("lifting" if patches else "regular")
+    if fits is None or group.name not in fits["groups"] or size == stride:
         return NEVER  # one cell is a matrix product, which no convolution need be gathered for
-    if lifting and fields_in * size * size > MOST_PATCH_ROWS:
+    if patches and fields_in * size * size > MOST_PATCH_ROWS:
         return NEVER
-    work = Work.of(group, size, fields_in, fields_out, lifting)
-    return crossing(work, fits["times"][kind], fits["margins"][kind])
+    work, fit = Work.of(group, size, fields_in, fields_out, lifting, stride), fits["times"][kind]
+    if len(work.fourier_terms(1)) > len(fit["fourier"]) and work.moved:
+        return NEVER  # measured before there were strided layers
+    return crossing(work, fit, fits["margins"][kind])
 
 
 def crossing(work: Work, fit: dict[str, list[float]], margin: float) -> int:

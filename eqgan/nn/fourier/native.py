@@ -14,7 +14,7 @@ from eqgan.nn.fourier.build import isas
 _POINTER, _INDEX = ctypes.c_void_p, ctypes.c_int64
 SIZES = ("batch", "fields_in", "other", "height", "width", "out_height", "out_width")
 _TENSORS = ("patched", "filter", "bias", "out", "plain", "filter_gradient", "shift")
-REGULAR, LIFTING, LIFTING_BACKWARDS = range(3)  # kinds of tasks
+REGULAR, LIFTING, LIFTING_BACKWARDS, TO_BLOCKS, FROM_BLOCKS = range(5)  # kinds of tasks
 
 
 class Task(ctypes.Structure):
@@ -79,8 +79,12 @@ def address(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
+def output_side(length: int, size: int, padding: int, stride: int = 1) -> int:
+    return (length + 2 * padding - size) // stride + 1
+
+
 def output_sides(x: Tensor, size: int, padding: int) -> tuple[int, int]:
-    return x.shape[2] + 2 * padding - size + 1, x.shape[3] + 2 * padding - size + 1
+    return output_side(x.shape[2], size, padding), output_side(x.shape[3], size, padding)
 
 
 @cache

@@ -50,7 +50,8 @@ def flat_generators(group: PointGroup) -> list[int]:
 
 
 @cache
-def _group(generators: tuple[int, ...]) -> PointGroup:
+def group_of(generators: tuple[int, ...]) -> PointGroup:
+    """Back from ``flat_generators``."""
     matrices = tuple(((a, b), (c, d)) for a, b, c, d in zip(*[iter(generators)] * 4))
     known = (group for group in POINT_GROUPS.values() if group.generators == matrices)
     return next(known, PointGroup("unnamed", matrices))
@@ -100,7 +101,7 @@ def _bank(weight: Tensor, group: PointGroup, size: int) -> Tensor:
 def _forward(
     x: Tensor, weight: Tensor, bias: Tensor | None, generators: list[int], size: int, padding: int
 ) -> Tensor:
-    group = _group(tuple(generators))
+    group = group_of(tuple(generators))
     _output_shape(x, weight, group.order, size, padding)
     wide = None if bias is None else bias.repeat_interleave(group.order).to(x.dtype)
     return F.conv2d(x, _bank(weight, group, size).to(x.dtype), wide, 1, padding).contiguous()
@@ -117,7 +118,7 @@ def _backward(
     need_weight: bool,
     need_bias: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    group = _group(tuple(generators))
+    group = group_of(tuple(generators))
     gradients = torch.ops.aten.convolution_backward(
         out_gradient,
         x,
@@ -165,7 +166,7 @@ def _serves(made: Engine | TritonEngine, weight: Tensor, size: int, shape: list[
 def _forward_fast(
     x: Tensor, weight: Tensor, bias: Tensor | None, generators: list[int], size: int, padding: int
 ) -> Tensor:
-    group = _group(tuple(generators))
+    group = group_of(tuple(generators))
     shape, made = _output_shape(x, weight, group.order, size, padding), _engine(group, (x,), (weight, bias))
     if made is None or not _serves(made, weight, size, shape):
         return _forward(x, weight, bias, generators, size, padding)
@@ -184,7 +185,7 @@ def _backward_fast(
     need_bias: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     need = need_x, need_weight, need_bias
-    made = _engine(_group(tuple(generators)), (out_gradient, x), (weight,))
+    made = _engine(group_of(tuple(generators)), (out_gradient, x), (weight,))
     if made is None or not _serves(made, weight, size, list(out_gradient.shape)):
         return _backward(out_gradient, x, weight, generators, size, padding, *need)
     return made.backward(out_gradient.contiguous(), x.contiguous(), weight, size, padding, need)
@@ -199,7 +200,7 @@ def _packed_cpu(
     padding: int,
     fields: int,
 ) -> Tensor:
-    made = _engine(_group(tuple(generators)), (x,), (packed, bias))
+    made = _engine(group_of(tuple(generators)), (x,), (packed, bias))
     if not isinstance(made, Engine):
         raise ValueError(
             "expected float32 or bfloat16 maps and a filter packed by the engine; use group_conv2d"
@@ -213,7 +214,7 @@ def _packed_cpu(
 def _forward_fake(
     x: Tensor, weight: Tensor, bias: Tensor | None, generators: list[int], size: int, padding: int
 ) -> Tensor:
-    return x.new_empty(_output_shape(x, weight, _group(tuple(generators)).order, size, padding))
+    return x.new_empty(_output_shape(x, weight, group_of(tuple(generators)).order, size, padding))
 
 
 def _backward_fake(
@@ -244,7 +245,7 @@ def _packed_fake(
     fields: int,
 ) -> Tensor:
     height, width = (length + 2 * padding - size + 1 for length in x.shape[2:])
-    return x.new_empty(x.shape[0], fields * _group(tuple(generators)).order, height, width)
+    return x.new_empty(x.shape[0], fields * group_of(tuple(generators)).order, height, width)
 
 
 def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

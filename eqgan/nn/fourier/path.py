@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,7 +13,10 @@ from eqgan.groups import FieldType, PointGroup
 from eqgan.nn.fourier.choice import KINDS, NEVER, least_sites, mode
 from eqgan.nn.fourier.engine import engine
 from eqgan.nn.fourier.lifting import FEWEST_SITES
+from eqgan.nn.fourier.native import output_side
 from eqgan.nn.fourier.operator import flat_generators
+from eqgan.nn.fourier.strided import filter_of_blocks
+from eqgan.nn.fourier.tables import block_tables, fields_of_blocks
 from eqgan.nn.fourier.triton_engine import triton_engine
 
 DTYPES = {"cpu": (torch.float32, torch.bfloat16), "cuda": (torch.float32, torch.bfloat16, torch.float16)}
@@ -39,10 +42,12 @@ class FourierPath:
     generators: list[int]
     size: int
     padding: int
+    stride: int
     fields: int
     least_sites: tuple[int, ...]
     forced: bool
     lifting: bool = False
+    filter_order: Tensor | None = field(default=None, compare=False, repr=False)  # of a stride
 
     @classmethod
     def of(
@@ -51,14 +56,20 @@ class FourierPath:
         """None for a layer that always takes the bank."""
         group, lifting = in_type.group.point_group, in_type.representation.is_trivial
         known = (lifting or in_type.representation.is_regular) and out_type.representation.is_regular
-        if not known or stride != 1 or group.order == 1:
+        if not known or group.order == 1:
             return None
-        shape = group, size, in_type.multiplicity, out_type.multiplicity, lifting
+        order = None
+        if stride > 1:
+            if fields_of_blocks(group, size, stride, lifting) is None:
+                return None
+            order = torch.from_numpy(block_tables(group, stride, lifting).filter_order(size))
+        shape = group, size, in_type.multiplicity, out_type.multiplicity, lifting, stride
         least = tuple(least_sites(kind, *shape) for kind in KINDS)
         if min(least) == NEVER:
             return None
         forced, fields = mode() == "fourier", out_type.multiplicity
-        return cls(group, flat_generators(group), size, padding, fields, least, forced, lifting)
+        numbers = size, padding, stride, fields
+        return cls(group, flat_generators(group), *numbers, least, forced, lifting, order)
 
     def takes(self, x: Tensor, weight: Tensor) -> bool:
         device = x.device.type
@@ -75,17 +86,37 @@ class FourierPath:
         sides = self._side(x.shape[2]), self._side(x.shape[3])
         if min(sides) < 1:
             return False  # the convolution says what is wrong
-        if x.shape[0] * sides[0] * sides[1] < least or (self.lifting and sides[0] * sides[1] < FEWEST_SITES):
+        sites = sides[0] * sides[1]
+        if x.shape[0] * sites < least or (self.lifting and self.stride == 1 and sites < FEWEST_SITES):
             return False
-        if not self.forced and (_channels_last(x) or min(sides) < self.size):
+        if not self.forced and (_channels_last(x) or min(sides) < self.size // self.stride):
             return False  # not measured; and of a window that is mostly padding, a dense one skips most
         return _available(self.group, device)
 
     def _side(self, length: int) -> int:
-        return length + 2 * self.padding - self.size + 1
+        return output_side(length, self.size, self.padding, self.stride)
+
+    # The convolution of stride 1 that it is: of a strided one, on blocks.
+
+    @property
+    def _size(self) -> int:
+        return self.size // self.stride
+
+    @property
+    def _padding(self) -> int:
+        return self.padding if self.stride == 1 else 0
+
+    def _maps(self, x: Tensor) -> Tensor:
+        if self.stride == 1:
+            return x
+        return torch.ops.eqgan.to_blocks(x, self.generators, self.stride, self.padding, self.lifting)
+
+    def _filter(self, weight: Tensor) -> Tensor:
+        return weight if self.filter_order is None else filter_of_blocks(weight, self.filter_order)
 
     def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return torch.ops.eqgan.group_conv2d(x, weight, bias, self.generators, self.size, self.padding)
+        x, weight = self._maps(x), self._filter(weight)
+        return torch.ops.eqgan.group_conv2d(x, weight, bias, self.generators, self._size, self._padding)
 
     def pack(self, weight: Tensor) -> Tensor:
         """What ``apply_packed`` takes; a filter that lifts is small and goes as it is."""
@@ -93,13 +124,13 @@ class FourierPath:
             return weight
         if (made := engine(self.group)) is None:
             raise ValueError(f"expected an engine for {self.group}, there is none; ask takes() first")
-        return made.pack(weight.detach(), self.size)
+        return made.pack(self._filter(weight.detach()), self._size)
 
     def apply_packed(self, x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
         if self.lifting:
             return self.apply(x, packed, bias)
         return torch.ops.eqgan.group_conv2d_packed(
-            x, packed, bias, self.generators, self.size, self.padding, self.fields
+            self._maps(x), packed, bias, self.generators, self._size, self._padding, self.fields
         )
 
 

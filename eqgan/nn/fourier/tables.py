@@ -24,6 +24,49 @@ class FilterTables:
         self.lifting_entry = _int32(intertwiner_index(regular(group), trivial(group), size)[0])
 
 
+class BlockTables:
+    """How a strided convolution of a group is one of stride 1 on blocks of stride x stride sites.
+
+    G moves the sites of a block as it moves the cells of a window. So it permutes the pairs (element t of the
+    fiber, site c), freely if the fiber is regular: each orbit is a regular field. The orbit of (e, c) has at
+    element g what the map has at (g, g c). Of planes without a fiber the pairs are sites alone, and the
+    orbits are regular fields only if no element but e leaves a site in place.
+
+    Attributes:
+        fields: regular fields of the blocks, for each field or plane of the map.
+        source: (fields * order, 3), for each plane of the blocks the plane of the field, row and column that
+            it holds.
+
+    Raises:
+        ValueError: if G fixes sites of the blocks, to lift.
+    """
+
+    def __init__(self, group: PointGroup, stride: int, lifting: bool) -> None:
+        moved = window_action(group, stride)
+        first = np.unique(moved.min(axis=0)) if lifting else np.arange(stride * stride)
+        if lifting and len(first) * group.order != stride * stride:
+            raise ValueError(
+                f"{group} fixes sites of {stride}x{stride} blocks: lifted they are no regular fields"
+            )
+        sites = moved[:, first].T  # (fields, order)
+        planes = np.zeros_like(sites) if lifting else np.broadcast_to(np.arange(group.order), sites.shape)
+        self.group, self.stride, self.fields = group, stride, len(first)
+        self.fiber = trivial(group) if lifting else regular(group)
+        self.source = _int32(np.stack([planes, *np.divmod(sites, stride)], axis=-1).reshape(-1, 3))
+
+    def filter_order(self, size: int) -> NDArray[np.int64]:
+        """(fields, entries): which entry of a pair of fields stands at each entry of the blocks' filter."""
+        blocks = size // self.stride
+        bank = intertwiner_index(regular(self.group), self.fiber, size)[0][0].reshape(-1, size, size)
+        plane, row, column = self.source.T[:, :, None]
+        cell_row, cell_column = np.divmod(np.arange(blocks * blocks), blocks)
+        found = bank[plane, self.stride * cell_row + row, self.stride * cell_column + column]
+        of_blocks = intertwiner_index(regular(self.group), regular(self.group), blocks)[0][0]
+        order = np.empty((self.fields, self.group.order * blocks * blocks), dtype=np.int64)
+        order[:, of_blocks.flatten()] = found.reshape(self.fields, -1)
+        return order
+
+
 def _int32(array: Any) -> NDArray[np.int32]:
     return np.ascontiguousarray(array, dtype=np.int32)
 
@@ -31,3 +74,18 @@ def _int32(array: Any) -> NDArray[np.int32]:
 @cache
 def filter_tables(group: PointGroup, size: int) -> FilterTables:
     return FilterTables(group, size)
+
+
+@cache
+def block_tables(group: PointGroup, stride: int, lifting: bool) -> BlockTables:
+    return BlockTables(group, stride, lifting)
+
+
+def fields_of_blocks(group: PointGroup, size: int, stride: int, lifting: bool) -> int | None:
+    """Regular fields of the blocks for each field or plane of the map; None where there is no such form."""
+    if size % stride:
+        return None  # the window is not made of whole blocks
+    try:
+        return block_tables(group, stride, lifting).fields
+    except ValueError:
+        return None

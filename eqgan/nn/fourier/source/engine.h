@@ -16,7 +16,9 @@ typedef int64_t index_t;
 enum Kind : index_t {
   REGULAR,
   LIFTING,           // `patched` is (batch, in, height, width)
-  LIFTING_BACKWARDS  // of lifting, the gradient of `patched`, into it, from `plain` and the transposed filter
+  LIFTING_BACKWARDS, // of lifting, the gradient of `patched`, into it, from `plain` and the transposed filter
+  TO_BLOCKS,         // only moves numbers: `patched` (batch, in, height, width) to `out` (batch, other, out_height,
+  FROM_BLOCKS        // out_width), the blocks of side x side of its padded sites, or back
 };
 
 struct Task {
@@ -29,7 +31,8 @@ struct Task {
   float *filter_gradient;    // packed gradients, one for each slice, zeroed; with plain. Of lifting, room for
                              // (in * cells + 1, channels) for each slice
   const int32_t *shift;      // (ORDER, cells, 2): row and column of the cell to which t moves each cell; of lifting,
-                             // (ORDER, cells): which cell of the base filter the filter of each element has there
+                             // (ORDER, cells): which cell of the base filter the filter of each element has there;
+                             // of blocks, (other, 3): plane, and row and column in the block, of each plane of them
   index_t batch, in, other, height, width, out_height, out_width;
   index_t padding;           // may be negative: crops
   index_t side, cells;       // of the window

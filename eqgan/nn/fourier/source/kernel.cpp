@@ -702,16 +702,22 @@ void slice_regular(const Task *task, index_t number, float *scratch) {
   }
 }
 
+#include "blocks.h"
 #include "lifting.h"
 
-// ---- both ------------------------------------------------------------------------------------------------
+// ---- all kinds -------------------------------------------------------------------------------------------
+
+INLINE bool moves_only(const Task *task) { return task->kind == TO_BLOCKS || task->kind == FROM_BLOCKS; }
 
 index_t scratch_size(const Task *task) {
+  if (moves_only(task)) return 1;
   return task->kind == REGULAR ? Plan(*task).total : LiftingPlan(*task).total;
 }
 
 void slice(const Task *task, index_t number, float *scratch) {
-  if (task->kind == REGULAR)
+  if (moves_only(task))
+    slice_blocks(task, number);
+  else if (task->kind == REGULAR)
     slice_regular(task, number, scratch);
   else
     slice_lifting(task, number, scratch);

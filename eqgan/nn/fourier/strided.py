@@ -1,0 +1,174 @@
+"""Strided group convolution as one of stride 1 on blocks of sites.
+
+    blocks = torch.ops.eqgan.to_blocks(x, flat_generators(group), stride, padding, lifting)
+
+takes x (batch, in * order, height, width), or planes (batch, in, height, width) to lift, pads it with zeros
+and cuts it into blocks of stride x stride sites: (batch, in * fields * order, height', width'), as
+``BlockTables`` says. ``eqgan::from_blocks`` takes it back and crops the padding; each is the derivative of
+the other.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from eqgan.groups import PointGroup
+from eqgan.nn.fourier.engine import Engine, engine
+from eqgan.nn.fourier.native import FROM_BLOCKS, TO_BLOCKS, Task, which_are_bfloat16
+from eqgan.nn.fourier.operator import group_of
+from eqgan.nn.fourier.tables import BlockTables, block_tables
+
+_TO, _FROM = "eqgan::to_blocks", "eqgan::from_blocks"
+for _name in (_TO, _FROM):
+    torch.library.define(
+        _name, "(Tensor x, int[] generators, int stride, int padding, bool lifting) -> Tensor"
+    )
+MOST_SIDE, MOST_ROW = 8, 4096  # as in source/blocks.h
+
+
+def _tables(generators: list[int], stride: int, lifting: bool) -> BlockTables:
+    return block_tables(group_of(tuple(generators)), stride, lifting)
+
+
+def _fiber(generators: list[int], lifting: bool) -> int:
+    return 1 if lifting else group_of(tuple(generators)).order
+
+
+def _blocks_shape(x: Tensor, generators: list[int], stride: int, padding: int, lifting: bool) -> list[Any]:
+    planes = len(_tables(generators, stride, lifting).source)
+    if any((length + 2 * padding) % stride for length in x.shape[2:]):
+        raise ValueError(
+            f"expected maps of whole {stride}x{stride} blocks, got {tuple(x.shape[2:])} padded by {padding}"
+        )
+    sides = [(length + 2 * padding) // stride for length in x.shape[2:]]
+    return [len(x), x.shape[1] // _fiber(generators, lifting) * planes, *sides]
+
+
+def _map_shape(blocks: Tensor, generators: list[int], stride: int, padding: int, lifting: bool) -> list[Any]:
+    planes = len(_tables(generators, stride, lifting).source)
+    sides = [length * stride - 2 * padding for length in blocks.shape[2:]]
+    return [len(blocks), blocks.shape[1] // planes * _fiber(generators, lifting), *sides]
+
+
+# ---- every device and dtype --------------------------------------------------------------------------------
+
+
+def _index(generators: list[int], stride: int, lifting: bool) -> Tensor:
+    """Of each plane of the blocks of a field, its (plane, row, column) as one number."""
+    source = torch.from_numpy(_tables(generators, stride, lifting).source.astype("int64"))
+    return (source[:, 0] * stride + source[:, 1]) * stride + source[:, 2]
+
+
+def _to_blocks(x: Tensor, generators: list[int], stride: int, padding: int, lifting: bool) -> Tensor:
+    shape = _blocks_shape(x, generators, stride, padding, lifting)
+    cut = F.pad(x, (padding,) * 4).unflatten(3, (-1, stride)).unflatten(2, (-1, stride))
+    cut = cut.unflatten(1, (-1, _fiber(generators, lifting))).permute(0, 1, 2, 4, 6, 3, 5).flatten(2, 4)
+    return cut.index_select(2, _index(generators, stride, lifting).to(x.device)).reshape(shape)
+
+
+def _from_blocks(blocks: Tensor, generators: list[int], stride: int, padding: int, lifting: bool) -> Tensor:
+    shape = _map_shape(blocks, generators, stride, padding, lifting)
+    index = _index(generators, stride, lifting).argsort().to(blocks.device)
+    cut = blocks.unflatten(1, (-1, len(index))).index_select(2, index)
+    cut = cut.unflatten(2, (-1, stride, stride)).permute(0, 1, 2, 5, 3, 6, 4)
+    whole = cut.flatten(5, 6).flatten(3, 4).flatten(1, 2)
+    return whole[:, :, padding : padding + shape[2], padding : padding + shape[3]].contiguous()
+
+
+# ---- by the engine -----------------------------------------------------------------------------------------
+
+
+def _served(x: Tensor, group: PointGroup, stride: int, row: int) -> Engine | None:
+    if x.dtype not in (torch.float32, torch.bfloat16) or stride > MOST_SIDE or row > MOST_ROW:
+        return None
+    return engine(group)
+
+
+def _to_blocks_cpu(x: Tensor, generators: list[int], stride: int, padding: int, lifting: bool) -> Tensor:
+    shape = _blocks_shape(x, generators, stride, padding, lifting)
+    made = _served(x, group_of(tuple(generators)), stride, shape[3] * stride)
+    if made is None:
+        return _to_blocks(x, generators, stride, padding, lifting)
+    x, blocks = x.contiguous(), x.new_empty(shape)
+    _move(made, TO_BLOCKS, x, blocks, _tables(generators, stride, lifting), stride, padding)
+    return blocks
+
+
+def _from_blocks_cpu(
+    blocks: Tensor, generators: list[int], stride: int, padding: int, lifting: bool
+) -> Tensor:
+    made = _served(blocks, group_of(tuple(generators)), stride, blocks.shape[3] * stride)
+    if made is None:
+        return _from_blocks(blocks, generators, stride, padding, lifting)
+    x = blocks.new_empty(_map_shape(blocks, generators, stride, padding, lifting))
+    tables = _tables(generators, stride, lifting)
+    _move(made, FROM_BLOCKS, x, blocks.contiguous(), tables, stride, padding)
+    return x
+
+
+def _move(
+    made: Engine, kind: int, x: Tensor, blocks: Tensor, tables: BlockTables, stride: int, padding: int
+) -> None:
+    if not x.numel():
+        blocks.zero_()
+        return
+    planes = len(tables.source)
+    images = blocks.shape[0] * blocks.shape[1] // planes
+    task = Task(
+        kind=kind,
+        patched=x.data_ptr(),
+        out=blocks.data_ptr(),
+        shift=tables.source.ctypes.data,
+        batch=images,
+        fields_in=x.shape[0] * x.shape[1] // images,
+        other=planes,
+        height=x.shape[2],
+        width=x.shape[3],
+        out_height=blocks.shape[2],
+        out_width=blocks.shape[3],
+        padding=padding,
+        side=stride,
+        slices=max(1, min(torch.get_num_threads(), images)),
+        bfloat16=which_are_bfloat16(x),
+    )
+    made.execute(task)
+
+
+# ---- what torch asks of an operator ------------------------------------------------------------------------
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.how = inputs[1:]
+
+
+def _differentiate_to(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+    return torch.ops.eqgan.from_blocks(gradient, *ctx.how), *(None,) * 4
+
+
+def _differentiate_from(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+    return torch.ops.eqgan.to_blocks(gradient, *ctx.how), *(None,) * 4
+
+
+for _name, _default, _cpu, _shape, _differentiate in (
+    (_TO, _to_blocks, _to_blocks_cpu, _blocks_shape, _differentiate_to),
+    (_FROM, _from_blocks, _from_blocks_cpu, _map_shape, _differentiate_from),
+):
+    torch.library.impl(_name, "default", _default)
+    torch.library.impl(_name, "cpu", _cpu)
+    torch.library.register_fake(_name, lambda x, *how, _shape=_shape: x.new_empty(_shape(x, *how)))
+    torch.library.register_autograd(_name, _differentiate, setup_context=_save)
+
+
+# ---- filters -----------------------------------------------------------------------------------------------
+
+
+def filter_of_blocks(weight: Tensor, order: Tensor) -> Tensor:
+    """A filter (out, in, entries of a pair) as that of the blocks, (out, in * fields, entries of a pair).
+
+    Args:
+        order: that of ``BlockTables.filter_order``.
+    """
+    moved = weight.index_select(2, order.to(weight.device).flatten())
+    return moved.view(len(weight), -1, order.shape[1])

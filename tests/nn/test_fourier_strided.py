@@ -1,0 +1,226 @@
+"""Strided group convolutions by blocks of sites: the bank's numbers, both ways, and the layer's law."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from eqgan.groups import P2, P2MM, P4, P4M, PM, regular, scalar
+from eqgan.nn import GroupConv2d
+from eqgan.nn.fourier import choice, convolution_paths, engine, strided
+from eqgan.nn.fourier.operator import flat_generators
+from eqgan.nn.fourier.tables import BlockTables, block_tables, fields_of_blocks
+from eqgan.testing import assert_equivariant
+from tests.nn.test_fourier import bank_values, close, views
+
+PLANES = [P2, P4, PM, P2MM, P4M]
+needs_engine = pytest.mark.skipif(engine.engine(P4.point_group) is None, reason="no C++ compiler")
+
+
+@pytest.fixture(autouse=True)
+def forced(monkeypatch):
+    monkeypatch.setenv("EQGAN_CONV", "fourier")
+
+
+def make(plane=P4, fields_in=2, fields_out=3, size=4, stride=2, padding=1, lifting=False, **options):
+    torch.manual_seed(0)
+    in_type = (scalar if lifting else regular)(plane, fields_in)
+    layer = GroupConv2d(in_type, regular(plane, fields_out), size, stride, padding, **options)
+    nn.init.uniform_(layer.bias)
+    return layer
+
+
+@st.composite
+def cases(draw):
+    stride = draw(st.sampled_from([2, 2, 2, 3, 4]))
+    blocks = draw(st.integers(1, 3))
+    padding = draw(st.integers(0, stride))
+    lifting = draw(st.booleans())
+    # from planes, the blocks' sites are regular fields of the smaller groups only
+    planes = [P2, P4, PM, P2MM] if lifting and stride % 2 == 0 else PLANES
+    sides = st.integers(blocks, 10).map(lambda n: n * stride - 2 * padding).filter(lambda n: n > 0)
+    return {
+        "plane": draw(st.sampled_from(planes)),
+        "lifting": lifting and stride % 2 == 0,
+        "fields": (draw(st.integers(1, 5)), draw(st.integers(1, 6))),
+        "window": (stride * blocks, stride, padding),
+        "shape": (draw(st.integers(0, 3)), draw(sides), draw(sides)),
+        "dtype": draw(st.sampled_from([torch.float32, torch.float32, torch.bfloat16])),
+    }
+
+
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(case=cases())
+def test_any_shape(case):
+    plane, (batch, height, width) = case["plane"], case["shape"]
+    layer = make(plane, *case["fields"], *case["window"], lifting=case["lifting"])
+    x = torch.randn(batch, layer.in_type.channels, height, width).to(case["dtype"])
+    variable = x.clone().requires_grad_()
+    if layer._fourier is None:  # four sites of a block that two mirrors move onto each other in pairs
+        assert fields_of_blocks(plane.point_group, *case["window"][:2], case["lifting"]) is None
+        return
+    with torch.autocast("cpu", torch.bfloat16, enabled=case["dtype"] == torch.bfloat16):
+        assert layer._fourier.takes(x, layer.weight) == (engine.engine(plane.point_group) is not None)
+        y = layer(variable)
+    grad = torch.randn_like(y)
+    exact, gradients = bank_values(layer, x, grad)
+    tolerance = 3e-6 if case["dtype"] == torch.float32 else 2**-6
+    close(y.detach(), exact.detach(), tolerance)
+    wanted = variable, layer.weight, layer.bias
+    for ours, theirs in zip(torch.autograd.grad(y, wanted, grad), gradients, strict=True):
+        close(ours, theirs, tolerance)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=case["dtype"] == torch.bfloat16):
+        kept = layer.eval()
+        close(kept(x), exact.detach(), tolerance)
+        close(kept(x), exact.detach(), tolerance)  # by the packed filter that was kept
+
+
+@needs_engine
+@pytest.mark.parametrize("plane", PLANES, ids=str)
+@pytest.mark.parametrize(("size", "stride", "padding"), [(4, 2, 1), (2, 2, 0), (6, 3, 0)], ids=str)
+def test_the_law(plane, size, stride, padding):
+    layer = make(plane, size=size, stride=stride, padding=padding).eval()
+    side = 12
+    x = torch.randn(2, layer.in_type.channels, side, side)
+    assert layer._fourier.takes(x, layer.weight)
+    assert_equivariant(layer, x, rtol=1e-6)
+
+
+@needs_engine
+def test_the_law_from_planes():
+    layer = make(lifting=True).eval()
+    x = torch.randn(2, 2, 8, 8)
+    assert layer._fourier.takes(x, layer.weight)
+    assert_equivariant(layer, x, rtol=1e-6)
+
+
+def test_a_wrong_table_breaks_the_law(monkeypatch):
+    """Blocks whose sites do not turn with the fiber are no regular fields."""
+    tables = BlockTables(P4.point_group, 2, False)
+    tables.source[:, 1:] = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]).repeat_interleave(4, 0).numpy()
+    monkeypatch.setattr(strided, "block_tables", lambda *_: tables)
+    with pytest.raises(AssertionError):
+        assert_equivariant(make().eval(), torch.randn(2, 8, 8, 8), rtol=1e-6)
+
+
+def test_whatever_the_strides_in_memory():
+    layer = make()
+    for x in views(torch.randn(3, 8, 8, 6)):
+        y = layer(x)
+        grad = torch.randn_like(y).to(memory_format=torch.channels_last)
+        exact, gradients = bank_values(layer, x, grad)
+        close(y.detach(), exact.detach())
+        variable = x.detach().requires_grad_()
+        wanted = variable, layer.weight, layer.bias
+        for ours, theirs in zip(torch.autograd.grad(layer(variable), wanted, grad), gradients):
+            close(ours, theirs)
+
+
+@pytest.mark.parametrize("spectral", [None, "filter", "bank", "operator"])
+@pytest.mark.parametrize("lifting", [False, True])
+def test_double_backward_as_in_gradient_penalties(spectral, lifting):
+    def penalty(layer, x):
+        x = x.requires_grad_()
+        (gradient,) = torch.autograd.grad(layer(x).tanh().sum(), x, create_graph=True)
+        gradient.square().sum().backward()
+        return layer.weight.grad.clone(), x.grad
+
+    layer = make(P4, 2, 2, lifting=lifting, spectral=spectral, input_size=6)
+    exact = copy.deepcopy(layer).double()
+    exact._fourier = None
+    x = torch.randn(2, layer.in_type.channels, 6, 6)
+    for ours, theirs in zip(penalty(layer, x), penalty(exact, x.detach().double())):
+        close(ours, theirs, 2e-5)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # inside opcheck
+@pytest.mark.parametrize("plane", [P4, P4M], ids=str)
+def test_what_torch_asks_of_an_operator(plane):
+    how = flat_generators(plane.point_group), 2, 1, False
+    x = torch.randn(2, 2 * plane.order, 6, 4, requires_grad=True)
+    torch.library.opcheck(torch.ops.eqgan.to_blocks.default, (x, *how))
+    blocks = torch.randn(2, 8 * plane.order, 4, 3, requires_grad=True)
+    torch.library.opcheck(torch.ops.eqgan.from_blocks.default, (blocks, *how))
+
+
+@pytest.mark.parametrize("stride", [2, 3, 9])
+@pytest.mark.parametrize("padding", [0, 1, 5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_engine_moves_as_torch_does(stride, padding, dtype):
+    """Also windows of which the engine knows too little (9): they are torch's."""
+    generators = flat_generators(P4.point_group)
+    for columns in (1, 2, 7, 8, 9, 17):
+        height, width = stride * 2 * (padding + 1) - 2 * padding, stride * (columns + padding) - 2 * padding
+        if width < 1:
+            continue
+        x = torch.randn(2, 8, height, width).to(dtype)
+        how = generators, stride, padding, False
+        blocks = torch.ops.eqgan.to_blocks(x, *how)
+        assert torch.equal(blocks, strided._to_blocks(x, *how))
+        assert torch.equal(torch.ops.eqgan.from_blocks(blocks, *how), x)
+        noise = torch.randn_like(blocks)
+        assert torch.equal(torch.ops.eqgan.from_blocks(noise, *how), strided._from_blocks(noise, *how))
+
+
+def test_blocks_hold_what_their_definition_says():
+    """Field c at element g of a block is plane g of the map at the block's site g c, about its centre."""
+    group, x = P4.point_group, torch.arange(4 * 36).view(1, 4, 6, 6)
+    blocks = strided._to_blocks(x, flat_generators(group), 2, 0, False)
+    for c, (row, column) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        for g, ((a, b), (p, q)) in enumerate(group.elements.tolist()):
+            right, up = 2 * column - 1, 1 - 2 * row
+            moved = (a * right + b * up, p * right + q * up)
+            site = (1 - moved[1]) // 2, (1 + moved[0]) // 2
+            assert torch.equal(blocks[0, 4 * c + g], x[0, g, site[0] :: 2, site[1] :: 2])
+
+
+def test_what_has_no_blocks():
+    assert fields_of_blocks(P4.point_group, 4, 2, False) == 4
+    assert fields_of_blocks(P4.point_group, 4, 2, True) == 1
+    assert fields_of_blocks(P4M.point_group, 4, 2, True) is None, (
+        "the diagonal mirror fixes two of four sites"
+    )
+    assert fields_of_blocks(P4.point_group, 3, 2, False) is None
+    assert make(size=3, stride=2, padding=1)._fourier is None
+    with pytest.raises(ValueError, match="no regular fields"):
+        block_tables(P4M.point_group, 2, True)
+    with pytest.raises(ValueError, match="whole 2x2 blocks, got"):
+        torch.ops.eqgan.to_blocks(torch.randn(1, 4, 5, 6), flat_generators(P4.point_group), 2, 0, False)
+    with pytest.raises(ValueError, match="makes blocks, got 2"):
+        choice.Work.of(P4.point_group, 3, 1, 1, stride=2)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_compiled_in_one_graph_and_exported():
+    torch.compiler.reset()
+    layer, x = make(spectral="bank").eval(), torch.randn(2, 8, 6, 6)
+    graph = torch.compile(copy.deepcopy(layer), fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(graph(x), layer(x))
+    graph(x).sum().backward()
+    assert "eqgan" not in str(torch.export.export(layer, (x,)).graph)
+    torch.compiler.reset()
+
+
+@needs_engine
+def test_chosen_by_size_where_it_was_measured(monkeypatch):
+    monkeypatch.setenv("EQGAN_CONV", "auto")
+    fast, slow = [1000.0, 0.0, 0.5, 0.0, 0.0, 0.0, 0.0, 2.0], [0.0, 0.0, 1.0, 0.0, 0.0]
+    times = {kind: {"fourier": fast, "bank": slow} for kind in choice.KINDS}
+    regular_fit = {"groups": ["C4"], "times": times, "margins": dict.fromkeys(choice.KINDS, 1.0)}
+    fits = {"fits": {choice.instruction_set(): {"regular": regular_fit}}}
+    monkeypatch.setattr(choice, "measured", lambda: fits)
+    layer = make()
+    work = choice.Work.of(P4.point_group, 4, 2, 3, stride=2)
+    assert work.moved == 4 * 2 * 4, "planes of blocks"
+    expected = int(1000 / (work.dense - 0.5 * work.multiplications - 2 * work.moved)) + 1
+    assert layer._fourier.least_sites == (expected,) * 4
+    enough = torch.zeros(-(-expected // 9), 8, 6, 6)
+    assert convolution_paths(layer, enough) == {"": "fourier"}
+    assert convolution_paths(layer, enough[:-1]) == {"": "bank"}
+    for way in times.values():
+        way["fourier"] = fast[:-1]  # of before: what moving takes is not known
+    assert make()._fourier is None
