@@ -102,11 +102,35 @@ static double one_lifting(int isa) {
   return sum;
 }
 
+// Maps to blocks of sites and back, by any table.
+static double one_move(int isa) {
+  const index_t side = draw(2, 5), fiber = draw(1, order), planes = fiber * side * side, images = draw(1, 7);
+  const index_t padding = draw(0, side + 1), out_height = draw(1, 7), out_width = draw(1, 21);
+  const index_t height = out_height * side - 2 * padding, width = out_width * side - 2 * padding;
+  if (height < 1 || width < 1) return 0;
+  const index_t kind = draw(0, 1) ? TO_BLOCKS : FROM_BLOCKS, bfloat16 = draw(0, 1);
+  std::vector<char> x = maps(images * fiber * height * width, bfloat16);
+  std::vector<char> blocks = maps(images * planes * out_height * out_width, bfloat16);
+  std::vector<int32_t> sites;
+  for (index_t n = 0, first = draw(0, planes - 1); n < planes; n++) {
+    const int32_t site = static_cast<int32_t>((first + n) % planes), each = static_cast<int32_t>(side);
+    for (int32_t part : {site / each / each, site / each % each, site % each}) sites.push_back(part);
+  }
+  sites.shrink_to_fit();
+  Task task = {kind, x.data(), NULL, NULL, blocks.data(), NULL, NULL, sites.data(),
+               images, fiber, planes, height, width, out_height, out_width, padding, side, 0, 0, draw(1, 3),
+               NULL, NULL, bfloat16};
+  if (run(isa, &task, NULL)) abort();
+  double sum = 0;
+  for (char value : kind == TO_BLOCKS ? blocks : x) sum += value;
+  return sum;
+}
+
 int main(int count, char **words) {
   const int rounds = count > 1 ? atoi(words[1]) : 150;
   double sum = 0;
   for (int isa = 0; isa <= best_isa(); isa++)
-    for (int round = 0; round < rounds; round++) sum += one_case(isa) + one_lifting(isa);
-  printf("%d cases, sum %g\n", 2 * rounds * (best_isa() + 1), sum);
+    for (int round = 0; round < rounds; round++) sum += one_case(isa) + one_lifting(isa) + one_move(isa);
+  printf("%d cases, sum %g\n", 3 * rounds * (best_isa() + 1), sum);
   return sum == sum ? 0 : 1;
 }

@@ -17,7 +17,7 @@ from eqgan.nn import (
     GroupPool,
     LiftingConv2d,
     SpectralKind,
-    Upsample2d,
+    UpsampleConv2d,
     act_each,
     linear,
 )
@@ -194,8 +194,9 @@ class GroupGenerator(EquivariantGenerator):
             self.blocks.append(
                 nn.ModuleDict(
                     {
-                        "up": Upsample2d(before),
-                        "conv": GroupConv2d(before, after, bias=False, input_size=side, gain=gain, **options),
+                        "conv": UpsampleConv2d(
+                            before, after, 3, bias=False, spectral=spectral, input_size=side, gain=gain
+                        ),
                         "norm": ConditionalFieldBatchNorm2d(after, self.condition_dim, dense, momentum),
                     }
                 )
@@ -209,5 +210,5 @@ class GroupGenerator(EquivariantGenerator):
     ) -> Float[Tensor, "batch colours height width"]:
         x = self.lift(first).relu()
         for block in self.blocks:
-            x = block["norm"](block["conv"](block["up"](x)), condition).relu()
+            x = block["norm"](block["conv"](x), condition).relu()
         return self.pool(self.last(x)).tanh()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from eqgan.networks.conditional import require_labels
 from eqgan.networks.parts import doubled_widths, halved, require_widths
+from eqgan.nn import PlainUpsampleConv2d
 
 
 class Generator(nn.Module, ABC):
@@ -146,8 +147,7 @@ class ConvGenerator(Generator):
         layers: list[nn.Module] = [nn.BatchNorm2d(widths[0]), nn.ReLU()]
         for before, after in itertools.pairwise(widths):
             layers += [
-                nn.Upsample(scale_factor=2),
-                nn.Conv2d(before, after, 3, padding=1, bias=False),
+                PlainUpsampleConv2d(before, after, 3, bias=False),
                 nn.BatchNorm2d(after),
                 nn.ReLU(),
             ]

@@ -14,6 +14,7 @@ from eqgan.networks.parts import ChainBody, doubled_widths, halved, square_side
 from eqgan.nn import (
     AvgPool2d,
     ConditionalFieldBatchNorm2d,
+    ConvAvgPool2d,
     FieldBatchNorm2d,
     FieldSequential,
     GlobalPool2d,
@@ -22,6 +23,7 @@ from eqgan.nn import (
     LiftingConv2d,
     SpectralKind,
     Upsample2d,
+    UpsampleConv2d,
     linear,
 )
 from eqgan.nn.pooling import PoolMode
@@ -82,8 +84,10 @@ class UpBlock(nn.Module):
             for kind in (() if plain else (before, after))
         )
         gain = nn.init.calculate_gain("leaky_relu", SLOPE)
-        self.up = Upsample2d(before)
-        self.first = GroupConv2d(before, after, 3, bias=plain, gain=gain, **options)
+        self.first = UpsampleConv2d(
+            before, after, 3, bias=plain, gain=gain, spectral=spectral, input_size=2 * side
+        )
+        self.up = Upsample2d(after)
         self.second = GroupConv2d(after, after, 3, gain=0.1 if plain else gain, **options)
         self.skip = nn.Identity() if before == after else GroupConv2d(before, after, 1, bias=False, **options)
 
@@ -92,8 +96,8 @@ class UpBlock(nn.Module):
         x: Float[Tensor, "batch channels height width"],
         condition: Float[Tensor, "batch condition"],
     ) -> Float[Tensor, "batch out_channels height2 width2"]:
-        branch = self.first(self.up(self._act(0, x, condition)))
-        return self.second(self._act(1, branch, condition)) + self.skip(self.up(x))
+        branch = self.first(self._act(0, x, condition))
+        return self.second(self._act(1, branch, condition)) + self.up(self.skip(x))  # 1x1: in either order
 
     def _act(self, number: int, x: Tensor, condition: Tensor) -> Tensor:
         if self.norms:
@@ -127,8 +131,9 @@ class DownBlock(nn.Module):
             *([] if first else [nn.LeakyReLU(SLOPE)]),
             GroupConv2d(before, after, 3, input_size=side, gain=1.0 if first else gain, **options),
             nn.LeakyReLU(SLOPE),
-            GroupConv2d(after, after, 3, input_size=side, gain=gain if spectral or first else 0.1, **options),
-            AvgPool2d(after, 2),
+            ConvAvgPool2d(
+                after, after, 3, input_size=side, gain=gain if spectral or first else 0.1, spectral=spectral
+            ),
         )
         self.skip = FieldSequential(
             AvgPool2d(before, 2),

@@ -14,12 +14,14 @@ from eqgan.nn.pooling import (
     SubgroupPool,
     Upsample2d,
 )
+from eqgan.nn.resampled import ConvAvgPool2d, PlainUpsampleConv2d, UpsampleConv2d
 from eqgan.nn.sequential import FieldSequential
 from eqgan.nn.spectral import OperatorNorm, SpectralKind, SpectralLinear, SpectralNorm, linear
 
 __all__ = [
     "AvgPool2d",
     "ConditionalFieldBatchNorm2d",
+    "ConvAvgPool2d",
     "CosetPool",
     "FieldBatchNorm2d",
     "FieldSequential",
@@ -29,12 +31,14 @@ __all__ = [
     "LiftingConv2d",
     "MaxPool2d",
     "OperatorNorm",
+    "PlainUpsampleConv2d",
     "Restrict",
     "SpectralKind",
     "SpectralLinear",
     "SpectralNorm",
     "SubgroupPool",
     "Upsample2d",
+    "UpsampleConv2d",
     "act",
     "act_each",
     "linear",

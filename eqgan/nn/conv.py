@@ -91,7 +91,10 @@ class GroupConv2d(nn.Module):
         self.norm = self._make_norm(input_size)
         self._cache: Kept | None = None
         self._packed: Kept | None = None
-        self._fourier = FourierPath.of(in_type, out_type, kernel_size, stride, self.padding)
+        self._fourier = self._make_path()
+
+    def _make_path(self) -> FourierPath | None:
+        return FourierPath.of(self.in_type, self.out_type, self.kernel_size, self.stride, self.padding)
 
     def _gather_table(self, table: Tensor) -> Tensor:
         """Position in the flattened weight of each entry of the bank."""
@@ -188,6 +191,10 @@ class GroupConv2d(nn.Module):
             return self.weight / self.norm(self.expand(self.weight))
         return self.weight / self.norm(self._matrix(self.weight))
 
+    def _filter_of_path(self) -> Tensor:
+        """The base filter of what the fast path computes."""
+        return self._normalised_weight()
+
     def _normalised_bank(self) -> Tensor:
         bank = self.expand(self.weight)
         if self.norm is None:
@@ -204,7 +211,9 @@ class GroupConv2d(nn.Module):
             self.output_size(x.shape[2]), self.output_size(x.shape[3])
         if self._fourier is not None and self._fourier.takes(x, self.weight):
             return self._fourier_forward(self._fourier, x)
-        bank, bias = self._bank_and_bias()
+        return self._dense(x, *self._bank_and_bias())
+
+    def _dense(self, x: Tensor, bank: Tensor, bias: Tensor | None) -> Tensor:
         if self.padding == 0 and x.shape[2:] == bank.shape[2:]:
             # One site out: a matrix product, of which convolutions take twice the time to train.
             return F.linear(x.flatten(1), bank.flatten(1), bias)[:, :, None, None]
@@ -214,8 +223,8 @@ class GroupConv2d(nn.Module):
         """The same numbers in fewer multiplications (docs/fast_group_convolution.md)."""
         as_it_is = path.lifting and self.norm is None  # of a small filter, comparing is what takes time
         if as_it_is or self.training or torch.compiler.is_compiling() or not self._may_cache():
-            return path.apply(x, self._normalised_weight(), self.bias)
-        self._packed = self._kept(self._packed, lambda: (path.pack(self._normalised_weight()),))
+            return path.apply(x, self._filter_of_path(), self.bias)
+        self._packed = self._kept(self._packed, lambda: (path.pack(self._filter_of_path()),))
         return path.apply_packed(x, self._packed[1][0], self.bias)
 
     def train(self, mode: bool = True) -> "GroupConv2d":

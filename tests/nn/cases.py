@@ -25,6 +25,7 @@ from eqgan.groups import (
 from eqgan.nn import (
     AvgPool2d,
     ConditionalFieldBatchNorm2d,
+    ConvAvgPool2d,
     CosetPool,
     FieldBatchNorm2d,
     FieldSequential,
@@ -37,6 +38,7 @@ from eqgan.nn import (
     SpectralNorm,
     SubgroupPool,
     Upsample2d,
+    UpsampleConv2d,
 )
 
 Factory = Callable[[], nn.Module]
@@ -89,6 +91,17 @@ def paddings() -> Iterator[tuple[str, Factory]]:
     for group, padding in product((P4, P4M), (0, 1, 2, 3, "same")):
         kinds = regular(group, 1), regular(group, 2)
         yield f"{group}-padding-{padding}", partial(convolution, *kinds, 3, padding=padding)
+
+
+def resampled() -> Iterator[tuple[str, Factory]]:
+    """With a resampling by two: every type under p4m, and the window's size under p4."""
+    for layer in (UpsampleConv2d, ConvAvgPool2d):
+        for name, in_type, out_type in type_pairs(P4M):
+            yield f"p4m-{name}-{layer.__name__}", partial(layer, in_type, out_type, 3)
+        for size, kind in product((1, 5), (None, "filter", "bank")):
+            kinds = regular(P4, 1), regular(P4, 2)
+            yield f"p4-{layer.__name__}-k{size}-{kind}", partial(layer, *kinds, size, spectral=kind)
+        yield f"z2-{layer.__name__}", partial(layer, scalar(Z2, 2), scalar(Z2, 3), 3, bias=False)
 
 
 def quotients() -> Iterator[tuple[str, Factory]]:
@@ -219,6 +232,7 @@ def chains() -> Iterator[tuple[str, Factory]]:
 CONVOLUTIONS: dict[str, Factory] = {
     **dict(convolutions()),
     **dict(paddings()),
+    **dict(resampled()),
     **dict(quotients()),
     **dict(spectral()),
 }

@@ -59,7 +59,7 @@ class Work:
     values: tuple[int, int]
     weights: int
     dense: int
-    moved: int = 0  # values of the input that are first moved to blocks, of a strided layer
+    moved: int = 0  # values moved to blocks or from them, of a strided layer
 
     @classmethod
     def of(
@@ -70,14 +70,18 @@ class Work:
         fields_out: int,
         lifting: bool = False,
         stride: int = 1,
+        transposed: bool = False,
     ) -> "Work":
-        """Of a layer that the fast path can serve at all."""
+        """Of a layer that the fast path can serve at all; of a transposed one, for a site of its blocks."""
         if stride > 1:
             blocks = fields_of_blocks(group, size, stride, lifting)
             if blocks is None:
                 raise ValueError(
                     f"expected a stride that makes blocks, got {stride} for a window of {size} under {group}"
                 )
+            if transposed:
+                work = cls.of(group, size // stride, fields_in, fields_out * blocks)
+                return replace(work, moved=work.values[1])
             work = cls.of(group, size // stride, fields_in * blocks, fields_out)
             return replace(work, moved=work.values[0])
         order, pairs, cells = group.order, fields_in * fields_out, size * size
@@ -120,6 +124,7 @@ def least_sites(
     fields_out: int,
     lifting: bool = False,
     stride: int = 1,
+    transposed: bool = False,
 ) -> int:
     """Output sites from which on the fast path is expected to be faster by the margin; NEVER if it is not.
 
@@ -134,7 +139,7 @@ def least_sites(
         return NEVER  # one cell is a matrix product, which no convolution need be gathered for
     if patches and fields_in * size * size > MOST_PATCH_ROWS:
         return NEVER
-    work, fit = Work.of(group, size, fields_in, fields_out, lifting, stride), fits["times"][kind]
+    work, fit = Work.of(group, size, fields_in, fields_out, lifting, stride, transposed), fits["times"][kind]
     if len(work.fourier_terms(1)) > len(fit["fourier"]) and work.moved:
         return NEVER  # measured before there were strided layers
     return crossing(work, fit, fits["margins"][kind])

@@ -15,7 +15,7 @@ from eqgan.nn.fourier.engine import engine
 from eqgan.nn.fourier.lifting import FEWEST_SITES
 from eqgan.nn.fourier.native import output_side
 from eqgan.nn.fourier.operator import flat_generators
-from eqgan.nn.fourier.strided import filter_of_blocks
+from eqgan.nn.fourier.strided import filter_of_blocks, transposed_filter_of_blocks
 from eqgan.nn.fourier.tables import block_tables, fields_of_blocks
 from eqgan.nn.fourier.triton_engine import triton_engine
 
@@ -47,29 +47,36 @@ class FourierPath:
     least_sites: tuple[int, ...]
     forced: bool
     lifting: bool = False
+    transposed: bool = False  # the stride is of the output: it is the transpose of a strided convolution
     filter_order: Tensor | None = field(default=None, compare=False, repr=False)  # of a stride
 
     @classmethod
     def of(
-        cls, in_type: FieldType, out_type: FieldType, size: int, stride: int, padding: int
+        cls,
+        in_type: FieldType,
+        out_type: FieldType,
+        size: int,
+        stride: int,
+        padding: int,
+        transposed: bool = False,
     ) -> "FourierPath | None":
         """None for a layer that always takes the bank."""
         group, lifting = in_type.group.point_group, in_type.representation.is_trivial
         known = (lifting or in_type.representation.is_regular) and out_type.representation.is_regular
-        if not known or group.order == 1:
+        if not known or group.order == 1 or (lifting and transposed):
             return None
         order = None
         if stride > 1:
             if fields_of_blocks(group, size, stride, lifting) is None:
                 return None
-            order = torch.from_numpy(block_tables(group, stride, lifting).filter_order(size))
-        shape = group, size, in_type.multiplicity, out_type.multiplicity, lifting, stride
+            order = torch.from_numpy(block_tables(group, stride, lifting).filter_order(size, transposed))
+        shape = group, size, in_type.multiplicity, out_type.multiplicity, lifting, stride, transposed
         least = tuple(least_sites(kind, *shape) for kind in KINDS)
         if min(least) == NEVER:
             return None
         forced, fields = mode() == "fourier", out_type.multiplicity
         numbers = size, padding, stride, fields
-        return cls(group, flat_generators(group), *numbers, least, forced, lifting, order)
+        return cls(group, flat_generators(group), *numbers, least, forced, lifting, transposed, order)
 
     def takes(self, x: Tensor, weight: Tensor) -> bool:
         device = x.device.type
@@ -89,14 +96,16 @@ class FourierPath:
         sites = sides[0] * sides[1]
         if x.shape[0] * sites < least or (self.lifting and self.stride == 1 and sites < FEWEST_SITES):
             return False
-        if not self.forced and (_channels_last(x) or min(sides) < self.size // self.stride):
+        if not self.forced and (_channels_last(x) or min(sides) < self._size):
             return False  # not measured; and of a window that is mostly padding, a dense one skips most
         return _available(self.group, device)
 
     def _side(self, length: int) -> int:
+        if self.transposed:
+            return output_side(length, self._size, self._padding)
         return output_side(length, self.size, self.padding, self.stride)
 
-    # The convolution of stride 1 that it is: of a strided one, on blocks.
+    # The convolution of stride 1 that it is: of a strided one, on blocks or, transposed, to blocks.
 
     @property
     def _size(self) -> int:
@@ -104,19 +113,33 @@ class FourierPath:
 
     @property
     def _padding(self) -> int:
+        if self.transposed:
+            return self._size - 1
         return self.padding if self.stride == 1 else 0
 
     def _maps(self, x: Tensor) -> Tensor:
-        if self.stride == 1:
+        if self.stride == 1 or self.transposed:
             return x
         return torch.ops.eqgan.to_blocks(x, self.generators, self.stride, self.padding, self.lifting)
 
+    def _out(self, y: Tensor) -> Tensor:
+        if not self.transposed:
+            return y
+        return torch.ops.eqgan.from_blocks(y, self.generators, self.stride, self.padding, False)
+
     def _filter(self, weight: Tensor) -> Tensor:
-        return weight if self.filter_order is None else filter_of_blocks(weight, self.filter_order)
+        if self.filter_order is None:
+            return weight
+        made = transposed_filter_of_blocks if self.transposed else filter_of_blocks
+        return made(weight, self.filter_order)
+
+    def _bias(self, bias: Tensor | None) -> Tensor | None:
+        return bias.repeat_interleave(self.stride**2) if self.transposed and bias is not None else bias
 
     def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        x, weight = self._maps(x), self._filter(weight)
-        return torch.ops.eqgan.group_conv2d(x, weight, bias, self.generators, self._size, self._padding)
+        x, weight, bias = self._maps(x), self._filter(weight), self._bias(bias)
+        y = torch.ops.eqgan.group_conv2d(x, weight, bias, self.generators, self._size, self._padding)
+        return self._out(y)
 
     def pack(self, weight: Tensor) -> Tensor:
         """What ``apply_packed`` takes; a filter that lifts is small and goes as it is."""
@@ -129,9 +152,9 @@ class FourierPath:
     def apply_packed(self, x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
         if self.lifting:
             return self.apply(x, packed, bias)
-        return torch.ops.eqgan.group_conv2d_packed(
-            self._maps(x), packed, bias, self.generators, self._size, self._padding, self.fields
-        )
+        x, bias, how = self._maps(x), self._bias(bias), (self.generators, self._size, self._padding)
+        fields = self.fields * (self.stride**2 if self.transposed else 1)
+        return self._out(torch.ops.eqgan.group_conv2d_packed(x, packed, bias, *how, fields))
 
 
 def _dtype_serves(x: Tensor, device: str, lower: bool) -> bool:

@@ -172,3 +172,9 @@ def filter_of_blocks(weight: Tensor, order: Tensor) -> Tensor:
     """
     moved = weight.index_select(2, order.to(weight.device).flatten())
     return moved.view(len(weight), -1, order.shape[1])
+
+
+def transposed_filter_of_blocks(weight: Tensor, order: Tensor) -> Tensor:
+    """That of a transposed convolution, whose output is in blocks: (out * fields, in, entries of a pair)."""
+    moved = weight.index_select(2, order.to(weight.device).flatten()).unflatten(2, order.shape)
+    return moved.transpose(1, 2).flatten(0, 1)

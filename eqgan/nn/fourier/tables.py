@@ -54,8 +54,16 @@ class BlockTables:
         self.fiber = trivial(group) if lifting else regular(group)
         self.source = _int32(np.stack([planes, *np.divmod(sites, stride)], axis=-1).reshape(-1, 3))
 
-    def filter_order(self, size: int) -> NDArray[np.int64]:
-        """(fields, entries): which entry of a pair of fields stands at each entry of the blocks' filter."""
+    def filter_order(self, size: int, transposed: bool = False) -> NDArray[np.int64]:
+        """(fields, entries): which entry of a pair of fields stands at each entry of the blocks' filter.
+
+        Args:
+            size: of the window.
+            transposed: of the transposed convolution, whose output is in blocks: site b of these takes from
+                x[b - j] what stands in cell stride j + r of the window, r being the place in the block.
+        """
+        if transposed:
+            return self._transposed_order(size)
         blocks = size // self.stride
         bank = intertwiner_index(regular(self.group), self.fiber, size)[0][0].reshape(-1, size, size)
         plane, row, column = self.source.T[:, :, None]
@@ -64,6 +72,18 @@ class BlockTables:
         of_blocks = intertwiner_index(regular(self.group), regular(self.group), blocks)[0][0]
         order = np.empty((self.fields, self.group.order * blocks * blocks), dtype=np.int64)
         order[:, of_blocks.flatten()] = found.reshape(self.fields, -1)
+        return order
+
+    def _transposed_order(self, size: int) -> NDArray[np.int64]:
+        blocks, group = size // self.stride, regular(self.group)
+        bank = intertwiner_index(group, self.fiber, size)[0][0].reshape(-1, size, size)
+        cell_row, cell_column = blocks - 1 - np.stack(np.divmod(np.arange(blocks * blocks), blocks))
+        of_identity = self.source[:: self.group.order]  # at e, field c holds site c
+        row, column = of_identity.T[1:, :, None]
+        found = bank[:, self.stride * cell_row + row, self.stride * cell_column + column]
+        of_blocks = intertwiner_index(group, self.fiber, blocks)[0][0]
+        order = np.empty((self.fields, of_blocks.size), dtype=np.int64)
+        order[:, of_blocks.flatten()] = found.swapaxes(0, 1).reshape(self.fields, -1)
         return order
 
 
