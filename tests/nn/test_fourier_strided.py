@@ -205,6 +205,19 @@ def test_compiled_in_one_graph_and_exported():
     torch.compiler.reset()
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_vmap_and_forward_differentiation():
+    layer = make()
+    x = torch.randn(2, 3, 8, 6, 6)
+    torch.testing.assert_close(torch.func.vmap(layer)(x), torch.stack([layer(part) for part in x]))
+    blocks = torch.ops.eqgan.to_blocks(x.flatten(0, 1), layer._fourier.generators, 2, 1, False)
+    back = torch.func.vmap(lambda b: torch.ops.eqgan.from_blocks(b, layer._fourier.generators, 2, 1, False))
+    assert torch.equal(back(blocks.unflatten(0, (2, 3))), x)
+    _, tangent = torch.func.jvp(layer, (x[0],), (x[1],))
+    linear = layer.double()
+    close(tangent.detach(), (linear(x[1].double()) - linear(torch.zeros_like(x[1]).double())).detach())
+
+
 @needs_engine
 def test_chosen_by_size_where_it_was_measured(monkeypatch):
     monkeypatch.setenv("EQGAN_CONV", "auto")

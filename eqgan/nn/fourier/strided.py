@@ -151,6 +151,17 @@ def _differentiate_from(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
     return torch.ops.eqgan.to_blocks(gradient, *ctx.how), *(None,) * 4
 
 
+def _map_over(name: str) -> None:
+    """vmap: maps of one batch are moved alike, and so are those of many."""
+    operator = getattr(torch.ops.eqgan, name.split("::")[1])
+
+    def mapped(info: Any, in_dims: tuple[Any, ...], x: Tensor, *how: Any) -> tuple[Tensor, int]:
+        together = x.movedim(in_dims[0], 0)
+        return operator(together.flatten(0, 1), *how).unflatten(0, together.shape[:2]), 0
+
+    torch.library.register_vmap(name, mapped)
+
+
 for _name, _default, _cpu, _shape, _differentiate in (
     (_TO, _to_blocks, _to_blocks_cpu, _blocks_shape, _differentiate_to),
     (_FROM, _from_blocks, _from_blocks_cpu, _map_shape, _differentiate_from),
@@ -159,6 +170,7 @@ for _name, _default, _cpu, _shape, _differentiate in (
     torch.library.impl(_name, "cpu", _cpu)
     torch.library.register_fake(_name, lambda x, *how, _shape=_shape: x.new_empty(_shape(x, *how)))
     torch.library.register_autograd(_name, _differentiate, setup_context=_save)
+    _map_over(_name)
 
 
 # ---- filters -----------------------------------------------------------------------------------------------
