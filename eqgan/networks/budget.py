@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from eqgan.groups import PlaneGroup
 from eqgan.networks.parts import require_widths
-from eqgan.nn import OperatorNorm
+from eqgan.nn import OperatorNorm, by_filter_banks
 
 Match = Literal["parameters", "activations", "none"]
 
@@ -52,12 +52,13 @@ def budget(network: nn.Module, *example: Tensor) -> Budget:
         example: what it takes; of a conditional network also a label.
 
     Counted are convolutions and matrix products, as torch's own flop counter sees them, without those of the
-    power iteration of an operator norm: they are done once a step, not once an item.
+    power iteration of an operator norm: they are done once a step, not once an item. Group convolutions
+    count as by their filter banks, whatever way they take on this machine.
     """
     was_training = network.training
     network.eval()
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with torch.no_grad(), by_filter_banks(network), FlopCounterMode(display=False) as counter:
             network(*example)
     finally:
         network.train(was_training)

@@ -1,7 +1,7 @@
 """Equivariant layers on the square lattice. Feature maps are plain tensors; types sit on the modules."""
 
 from eqgan.nn.action import act, act_each
-from eqgan.nn.conv import GroupConv2d, LiftingConv2d
+from eqgan.nn.conv import GroupConv2d, LiftingConv2d, by_filter_banks
 from eqgan.nn.geometry import output_size
 from eqgan.nn.norm import ConditionalFieldBatchNorm2d, FieldBatchNorm2d
 from eqgan.nn.pooling import (
@@ -41,6 +41,7 @@ __all__ = [
     "UpsampleConv2d",
     "act",
     "act_each",
+    "by_filter_banks",
     "linear",
     "output_size",
 ]

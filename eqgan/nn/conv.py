@@ -1,6 +1,7 @@
 """Group convolution: a gather of the base filter, then one ordinary convolution."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -207,11 +208,16 @@ class GroupConv2d(nn.Module):
         self, x: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch out_channels height2 width2"]:
         check_channels(x.shape[1], self.in_type, type(self).__name__)
-        if self.stride > 1:
+        if self._may_refuse:
             self.output_size(x.shape[2]), self.output_size(x.shape[3])
         if self._fourier is not None and self._fourier.takes(x, self.weight):
             return self._fourier_forward(self._fourier, x)
         return self._dense(x, *self._bank_and_bias())
+
+    @property
+    def _may_refuse(self) -> bool:
+        """Whether there are sizes that break the symmetry."""
+        return self.stride > 1
 
     def _dense(self, x: Tensor, bank: Tensor, bias: Tensor | None) -> Tensor:
         if self.padding == 0 and x.shape[2:] == bank.shape[2:]:
@@ -254,6 +260,19 @@ class LiftingConv2d(GroupConv2d):
         if not in_type.representation.is_trivial:
             raise ValueError(f"LiftingConv2d expected scalar input fields, got {in_type}; use GroupConv2d")
         super().__init__(in_type, out_type, kernel_size, **options)
+
+
+@contextmanager
+def by_filter_banks(network: nn.Module) -> Iterator[None]:
+    """Within, every group convolution of the network takes its filter bank."""
+    paths = {layer: layer._fourier for layer in network.modules() if isinstance(layer, GroupConv2d)}
+    try:
+        for layer in paths:
+            layer._fourier = None
+        yield
+    finally:
+        for layer, path in paths.items():
+            layer._fourier = path
 
 
 def _gather(values: Tensor, index: Tensor) -> Tensor:

@@ -57,6 +57,9 @@ class _ResampledConv2d(GroupConv2d, ABC):
     def _both(self, windows: Tensor) -> Tensor:
         """From (..., size, size) to the windows that do both, (..., size + 1, size + 1)."""
 
+    def _normalised_bank(self) -> Tensor:
+        return self._both(super()._normalised_bank())
+
     def _filter_of_path(self) -> Tensor:
         windows = self._normalised_weight().unflatten(2, (-1, self.kernel_size, self.kernel_size))
         return self._both(windows).flatten(2)
@@ -91,7 +94,7 @@ class UpsampleConv2d(_ResampledConv2d):
         return FourierPath.of(self.in_type, self.out_type, *window, transposed=True)
 
     def _dense(self, x: Tensor, bank: Tensor, bias: Tensor | None) -> Tensor:
-        return F.conv_transpose2d(x, self._both(bank).transpose(0, 1), bias, 2, self.padding)
+        return F.conv_transpose2d(x, bank.transpose(0, 1), bias, 2, self.padding)
 
 
 class ConvAvgPool2d(_ResampledConv2d):
@@ -123,6 +126,9 @@ class ConvAvgPool2d(_ResampledConv2d):
     def _make_path(self) -> FourierPath | None:
         return FourierPath.of(self.in_type, self.out_type, self.kernel_size + 1, 2, self.padding)
 
+    @property
+    def _may_refuse(self) -> bool:
+        return True
+
     def _dense(self, x: Tensor, bank: Tensor, bias: Tensor | None) -> Tensor:
-        self.output_size(x.shape[2]), self.output_size(x.shape[3])
-        return F.conv2d(x, self._both(bank), bias, 2, self.padding)
+        return F.conv2d(x, bank, bias, 2, self.padding)

@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from eqgan.groups import P4, P4M, SQUARE_PLANE_GROUPS, Z2, plane_group
+from eqgan.groups import P4, P4M, SQUARE_PLANE_GROUPS, Z2, plane_group, regular
 from eqgan.networks import ConvGenerator, VanillaGenerator, budget, fields_for
+from eqgan.nn import GroupConv2d, UpsampleConv2d
+from eqgan.nn.fourier import convolution_paths
 from tests.networks.cases import BODIES, discriminator
 
 
@@ -48,6 +50,18 @@ def test_multiply_adds_against_a_hand_count(group, fields, spectral):
     counted = budget(network, torch.zeros(1, 1, 28, 28, dtype=torch.float64))
     assert counted.multiply_adds == convolutions_of_the_conv_body(*fields, group.order)
     assert network.training, "counting changed the mode"
+
+
+def test_the_count_does_not_depend_on_the_way(monkeypatch):
+    x = torch.zeros(1, 8, 8, 8)
+    counts = {}
+    for way in ("bank", "fourier"):
+        monkeypatch.setenv("EQGAN_CONV", way)
+        kinds = regular(P4, 2), regular(P4, 2)
+        network = nn.Sequential(UpsampleConv2d(*kinds, 3), GroupConv2d(*kinds, 4, 2, 1))
+        counts[way] = budget(network, x).multiply_adds
+        assert set(convolution_paths(network, x).values()) <= {way, "bank"}, "counting changed the way"
+    assert counts["fourier"] == counts["bank"] == 2 * 8 * 8 * 8 * 8 * 16
 
 
 def test_parameters_against_a_hand_count():

@@ -7,9 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 
 from eqgan.groups import P2, P2MM, P4, P4M, PM, regular, scalar
-from eqgan.nn import GroupConv2d
+from eqgan.nn import GroupConv2d, UpsampleConv2d
 from eqgan.nn.fourier import choice, convolution_paths, engine, strided
 from eqgan.nn.fourier.operator import flat_generators
 from eqgan.nn.fourier.tables import BlockTables, block_tables, fields_of_blocks
@@ -203,6 +204,30 @@ def test_compiled_in_one_graph_and_exported():
     graph(x).sum().backward()
     assert "eqgan" not in str(torch.export.export(layer, (x,)).graph)
     torch.compiler.reset()
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("kind", [GroupConv2d, UpsampleConv2d])
+def test_one_graph_for_every_batch(kind):
+    torch.compiler.reset()
+    counter = CompileCounter()
+    window = {"stride": 2, "padding": 1} if kind is GroupConv2d else {}
+    layer = kind(regular(P4, 2), regular(P4, 2), 4 if kind is GroupConv2d else 3, **window)
+    graph = torch.compile(layer, backend=counter, dynamic=True)
+    for batch in (2, 3, 5):
+        x = torch.randn(batch, 8, 6, 6)
+        torch.testing.assert_close(graph(x), layer(x))
+    assert counter.frame_count == 1
+    torch.compiler.reset()
+
+
+def test_an_empty_map_is_all_padding():
+    how = flat_generators(P4.point_group), 2, 1, False
+    assert not torch.ops.eqgan.to_blocks(torch.ones(1, 4, 0, 0), *how).any()
+    blocks = torch.ones(1, 16, 1, 1)
+    assert torch.ops.eqgan.from_blocks(blocks, *how).shape == (1, 4, 0, 0)
+    assert blocks.all(), "what it was given stays as it is"
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")

@@ -97,6 +97,17 @@ def test_double_backward_as_in_gradient_penalties(layer, monkeypatch):
         close(ours, theirs, 2e-5)
 
 
+@pytest.mark.parametrize("layer", LAYERS)
+def test_the_window_is_kept_in_eval(layer):
+    made = make(layer, (regular(P4, 1), regular(P4, 1))).eval()
+    with torch.no_grad():
+        kept = made.filter_bank()
+        assert kept.shape == (4, 4, 4, 4)
+        assert made.filter_bank() is kept
+        made.weight.data.mul_(2)
+        torch.testing.assert_close(made.filter_bank(), 2 * kept)
+
+
 def test_a_wrong_fold_is_seen(monkeypatch):
     """Equivariance alone would not tell: the windows of the other layer have the symmetry too."""
     made = make(UpsampleConv2d, (regular(P4, 1), regular(P4, 1)))
@@ -119,7 +130,7 @@ def test_of_plain_channels_it_is_torchs(size):
     torch.testing.assert_close(ours(x), theirs(nn.Upsample(scale_factor=2)(x)), rtol=0, atol=1e-12)
 
 
-def test_what_is_refused():
+def test_what_is_refused(monkeypatch):
     with pytest.raises(ValueError, match="needs an odd kernel"):
         UpsampleConv2d(regular(P4, 1), regular(P4, 1), 4)
     with pytest.raises(ValueError, match="odd window, got one of 2"):
@@ -127,6 +138,9 @@ def test_what_is_refused():
     pool = ConvAvgPool2d(regular(P4, 1), regular(P4, 1), 3)
     with pytest.raises(ValueError, match=r"ConvAvgPool2d: stride 2 .* breaks p4 symmetry"):
         pool(torch.zeros(1, 4, 7, 7))
+    monkeypatch.setenv("EQGAN_CONV", "fourier")
+    with pytest.raises(ValueError, match=r"ConvAvgPool2d: stride 2 .* breaks p4 symmetry"):
+        ConvAvgPool2d(regular(P4, 1), regular(P4, 1), 3)(torch.zeros(1, 4, 7, 7))
     with pytest.raises(ValueError, match="expected 4 channels"):
         pool(torch.zeros(1, 3, 8, 8))
     assert pool.output_size(8) == 4

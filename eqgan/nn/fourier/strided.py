@@ -43,13 +43,13 @@ def _blocks_shape(x: Tensor, generators: list[int], stride: int, padding: int, l
             f"expected maps of whole {stride}x{stride} blocks, got {tuple(x.shape[2:])} padded by {padding}"
         )
     sides = [(length + 2 * padding) // stride for length in x.shape[2:]]
-    return [len(x), x.shape[1] // _fiber(generators, lifting) * planes, *sides]
+    return [x.shape[0], x.shape[1] // _fiber(generators, lifting) * planes, *sides]
 
 
 def _map_shape(blocks: Tensor, generators: list[int], stride: int, padding: int, lifting: bool) -> list[Any]:
     planes = len(_tables(generators, stride, lifting).source)
     sides = [length * stride - 2 * padding for length in blocks.shape[2:]]
-    return [len(blocks), blocks.shape[1] // planes * _fiber(generators, lifting), *sides]
+    return [blocks.shape[0], blocks.shape[1] // planes * _fiber(generators, lifting), *sides]
 
 
 # ---- every device and dtype --------------------------------------------------------------------------------
@@ -111,8 +111,9 @@ def _from_blocks_cpu(
 def _move(
     made: Engine, kind: int, x: Tensor, blocks: Tensor, tables: BlockTables, stride: int, padding: int
 ) -> None:
-    if not x.numel():
-        blocks.zero_()
+    if not x.numel():  # then the blocks are all padding
+        if kind == TO_BLOCKS:
+            blocks.zero_()
         return
     planes = len(tables.source)
     images = blocks.shape[0] * blocks.shape[1] // planes
