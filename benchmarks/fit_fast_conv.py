@@ -89,9 +89,7 @@ def fit(cases: Cases) -> dict[str, Any]:
         for name, nanoseconds in (("fourier", ours), ("bank", others)):
             terms = [getattr(work_of(case), f"{name}_terms")(sites_of(case)) for case in cases]
             if name == "fourier" and not any(work_of(case).moved for case in cases):
-                terms = [
-                    row[:-1] for row in terms
-                ]  # what moving takes was not measured: no strided layer then
+                terms = [row[:-1] for row in terms]  # what moving takes was not measured
             times[kind][name], error = positive_fit(np.array(terms), np.array(nanoseconds))
             print(kind, name, times[kind][name], f"relative error {error:.2f}")
     return {"groups": sorted({PLANE_GROUPS[c["group"]].point_group.name for c in cases}), "times": times}

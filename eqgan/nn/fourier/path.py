@@ -65,15 +65,15 @@ class FourierPath:
         known = (lifting or in_type.representation.is_regular) and out_type.representation.is_regular
         if not known or group.order == 1 or (lifting and transposed):
             return None
-        order = None
-        if stride > 1:
-            if fields_of_blocks(group, size, stride, lifting) is None:
-                return None
-            order = torch.from_numpy(block_tables(group, stride, lifting).filter_order(size, transposed))
+        if stride > 1 and fields_of_blocks(group, size, stride, lifting) is None:
+            return None
         shape = group, size, in_type.multiplicity, out_type.multiplicity, lifting, stride, transposed
         least = tuple(least_sites(kind, *shape) for kind in KINDS)
         if min(least) == NEVER:
             return None
+        order = None
+        if stride > 1:
+            order = torch.from_numpy(block_tables(group, stride, lifting).filter_order(size, transposed))
         forced, fields = mode() == "fourier", out_type.multiplicity
         numbers = size, padding, stride, fields
         return cls(group, flat_generators(group), *numbers, least, forced, lifting, transposed, order)

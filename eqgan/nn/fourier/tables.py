@@ -69,21 +69,22 @@ class BlockTables:
         plane, row, column = self.source.T[:, :, None]
         cell_row, cell_column = np.divmod(np.arange(blocks * blocks), blocks)
         found = bank[plane, self.stride * cell_row + row, self.stride * cell_column + column]
-        of_blocks = intertwiner_index(regular(self.group), regular(self.group), blocks)[0][0]
-        order = np.empty((self.fields, self.group.order * blocks * blocks), dtype=np.int64)
-        order[:, of_blocks.flatten()] = found.reshape(self.fields, -1)
-        return order
+        return self._at_entries(found, blocks)
 
     def _transposed_order(self, size: int) -> NDArray[np.int64]:
-        blocks, group = size // self.stride, regular(self.group)
-        bank = intertwiner_index(group, self.fiber, size)[0][0].reshape(-1, size, size)
+        blocks = size // self.stride
+        bank = intertwiner_index(regular(self.group), self.fiber, size)[0][0].reshape(-1, size, size)
         cell_row, cell_column = blocks - 1 - np.stack(np.divmod(np.arange(blocks * blocks), blocks))
         of_identity = self.source[:: self.group.order]  # at e, field c holds site c
         row, column = of_identity.T[1:, :, None]
         found = bank[:, self.stride * cell_row + row, self.stride * cell_column + column]
-        of_blocks = intertwiner_index(group, self.fiber, blocks)[0][0]
+        return self._at_entries(found.swapaxes(0, 1), blocks)
+
+    def _at_entries(self, found: NDArray[np.int64], blocks: int) -> NDArray[np.int64]:
+        """What was found for each field, plane and cell, where the blocks' filter has them."""
+        of_blocks = intertwiner_index(regular(self.group), regular(self.group), blocks)[0][0]
         order = np.empty((self.fields, of_blocks.size), dtype=np.int64)
-        order[:, of_blocks.flatten()] = found.swapaxes(0, 1).reshape(self.fields, -1)
+        order[:, of_blocks.flatten()] = found.reshape(self.fields, -1)
         return order
 
 
