@@ -1,8 +1,9 @@
 """What symmetry buys: Rotated MNIST by the share of its images, the discriminator's group, and the generator.
 
-    python benchmarks/study.py --data-root DIR --quick      # an hour and a half on two cores
-    python benchmarks/study.py --data-root DIR              # the full form, for a GPU
-    python benchmarks/study.py --data-root DIR --check      # minutes: that the program works, on digits
+    python benchmarks/study.py --data-root DIR --quick            # an hour on two cores, by two of it
+    python benchmarks/study.py --data-root DIR --quick --whole    # two hours more: every share and generator
+    python benchmarks/study.py --data-root DIR                    # the full form, for a GPU
+    python benchmarks/study.py --data-root DIR --check            # minutes: that the program works, on digits
 
 A run is a cell of {share of the training images} x {discriminator: z2, z2 whose reals and fakes are both
 rotated at random (the control of theory), p4, p4m} x {generator: vanilla, conv, or equivariant under the
@@ -14,9 +15,10 @@ p4m (copies). The random group element that the generator of an invariant discri
 (`--symmetrise`) is taken away for one more score, and the samples of z2 are moved by random quarter turns for
 another, to tell apart what the discriminator does and what the element does.
 
-Restartable: finished runs are kept in --work and not repeated, interrupted ones are resumed, and several of
-these programs may share one --work: each takes the runs that no other holds. Writes results/study.json,
-docs/study.md and docs/images/study*.png, from the runs that are finished.
+Restartable: finished runs are kept in --work and not repeated, nor are those in the results file that were
+of the same settings; interrupted ones are resumed, and several of these programs may share one --work: each
+takes the runs that no other holds. Writes results/study.json, docs/study.md and docs/images/study*.png, from
+the runs that are finished.
 """
 
 import contextlib
@@ -25,7 +27,7 @@ import itertools
 import json
 import statistics
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,11 @@ class Cell:
     def name(self) -> str:
         return f"{100 * self.share:g}pct-{self.gen}-{self.disc.replace('+', '_')}-s{self.seed}"
 
+    @classmethod
+    def of(cls, run: dict[str, Any]) -> "Cell":
+        """That of a record."""
+        return cls(run["share"], run["disc"], run["gen"], run["seed"])
+
 
 @dataclass(frozen=True)
 class Form:
@@ -101,6 +108,14 @@ QUICK = Form(
     seeds=(0, 1, 2),
     steps=1_200,
     settings=("--evaluation.samples", "5000", "--discriminator.width", "16"),
+)
+WHOLE_QUICK = replace(
+    QUICK,
+    shares=(*QUICK.shares, *(share for share in FULL.shares if share not in QUICK.shares)),
+    generators={
+        **QUICK.generators,
+        "vanilla": ("--generator.hidden", "[48,56,60]", "--generator.latent_dim", "32"),
+    },
 )
 CHECK = Form(
     shares=(0.5, 1.0),
@@ -139,6 +154,24 @@ def words(cell: Cell, form: Form, root: list[str]) -> list[str]:
         *(["--augment", "rotation"] if "+" in cell.disc else []),
         *form.settings,
     ]
+
+
+def recorded(form: Form, out: Path) -> dict[str, dict[str, Any]]:
+    """The runs in the results file that were of these settings, by name."""
+    if not out.is_file():
+        return {}
+    found = json.loads(out.read_text())
+    plan = {"data": form.data, "steps": made_steps(form), "batch": form.batch}
+    settings = {"all": form.settings, **form.generators}
+    same = {kind for kind, words in settings.items() if found["settings"].get(kind) == list(words)}
+    if "all" not in same or any(found[key] != value for key, value in plan.items()):
+        return {}
+    return {Cell.of(run).name: run for run in found["runs"] if run["gen"] in same}
+
+
+def made_steps(form: Form) -> int:
+    """Those of a run: whole epochs."""
+    return form.steps // EPOCHS * EPOCHS
 
 
 def run(cell: Cell, form: Form, work: Path, root: list[str]) -> dict[str, Any] | None:
@@ -258,12 +291,12 @@ def show_grids(runs: list[dict[str, Any]], work: Path, path: Path) -> None:
         if mine:
             best = min(mine, key=lambda r: r["fid"])
             shown.append((f"{disc}, {best['gen']} generator: FID {best['fid']:.1f}", best))
-    cell = shown[-1][1] or runs[0]
-    named = Cell(cell["share"], cell["disc"], cell["gen"], cell["seed"]).name
+    named = Cell.of(shown[-1][1] or runs[0]).name
+    folders = [work / "samples" / (named if of is None else Cell.of(of).name) for _, of in shown]
+    if not all(folder.is_dir() for folder in folders):
+        return  # runs of the results file, made elsewhere: the picture of then is of the same runs
     figure, axes = plt.subplots(1, len(shown), figsize=(5 * len(shown), 5.3), layout="constrained")
-    for axis, (title, of) in zip(axes, shown):
-        name = named if of is None else Cell(of["share"], of["disc"], of["gen"], of["seed"]).name
-        folder = work / "samples" / name
+    for axis, folder, (title, of) in zip(axes, folders, shown):
         file = folder / "real.png" if of is None else sorted(folder.glob("epoch_*.png"))[-1]
         axis.imshow(plt.imread(file), cmap="gray")
         axis.set_title(title)
@@ -339,11 +372,14 @@ def verdict(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def report(form: Form, named: str, work: Path, out: Path, docs: Path) -> None:
-    runs = [
-        json.loads(file.read_text())
-        for cell in cells(form)
-        if (file := work / "results" / f"{cell.name}.json").is_file()
-    ]
+    known = recorded(form, out)
+    runs = []
+    for cell in cells(form):
+        file = work / "results" / f"{cell.name}.json"
+        if file.is_file():
+            runs.append(json.loads(file.read_text()))
+        elif cell.name in known:
+            runs.append(known[cell.name])
     if not runs:
         return
     rows = table(runs)
@@ -352,7 +388,7 @@ def report(form: Form, named: str, work: Path, out: Path, docs: Path) -> None:
         "form": named,
         "planned": len(list(cells(form))),
         "finished": len(runs),
-        "steps": form.steps // EPOCHS * EPOCHS,
+        "steps": made_steps(form),
         "batch": form.batch,
         "data": form.data,
         "settings": {"all": form.settings, **form.generators},
@@ -369,14 +405,17 @@ def report(form: Form, named: str, work: Path, out: Path, docs: Path) -> None:
 
 
 def main() -> None:
-    parser = parser_of_forms(
-        "study", __doc__, "fewer shares, steps and fields: an hour and a half on two cores"
-    )
+    parser = parser_of_forms("study", __doc__, "fewer shares, steps and fields: an hour on two cores")
+    parser.add_argument("--whole", action="store_true", help="with --quick: every share and generator")
     parser.add_argument("--backwards", action="store_true", help="from the last run on: for a second process")
     options = parser.parse_args()
-    form, named = (QUICK, "quick") if options.quick else (CHECK, "check") if options.check else (FULL, "full")
+    if options.whole and not options.quick:
+        parser.error("--whole goes with --quick; the full form is whole")
+    quick = WHOLE_QUICK if options.whole else QUICK
+    form, named = (quick, "quick") if options.quick else (CHECK, "check") if options.check else (FULL, "full")
     root = root_words(options)
-    todo = [] if options.report else list(cells(form))
+    known = recorded(form, options.out)
+    todo = [] if options.report else [cell for cell in cells(form) if cell.name not in known]
     for cell in reversed(todo) if options.backwards else todo:
         found = run(cell, form, options.work / named, root)
         print(
@@ -384,7 +423,8 @@ def main() -> None:
             "held by another process" if found is None else f"minimum FID {found['fid']:.2f}",
             flush=True,
         )
-    report(form, named, options.work / named, options.out, options.docs)
+    told = WHOLE_QUICK if options.quick else form  # what --whole has added stays in the results file
+    report(told, named, options.work / named, options.out, options.docs)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -266,19 +267,20 @@ def study(beside_each_other):
 
 
 def test_the_study_is_made_of_commands_that_parse(study, tmp_path):
-    for form in (study.FULL, study.QUICK, study.CHECK):
+    for form in (study.FULL, study.WHOLE_QUICK, study.CHECK):
         planned = list(study.cells(form))
         assert len({cell.name for cell in planned}) == len(planned)
         for cell in planned:
             _, config = parse_gan(study.words(cell, form, []))
             each = config.dataset.passes * round(form.images * cell.share)
             assert each >= form.steps // study.EPOCHS * form.batch, "an epoch ends before its steps are made"
+    assert set(study.cells(study.FULL)) == set(study.cells(study.WHOLE_QUICK)) > set(study.cells(study.QUICK))
     assert len(list(study.cells(study.FULL))) == 5 * 4 * 3 * 3
 
 
 def test_the_networks_of_the_study_have_equal_parameters(study):
     """Whatever the group and the kind of the generator."""
-    for form in (study.FULL, study.QUICK):
+    for form in (study.FULL, study.WHOLE_QUICK):
         counts = {}
         for cell in study.cells(dataclasses.replace(form, shares=(1.0,), seeds=(0,))):
             run, _ = prepare(*parse_gan([*study.words(cell, form, []), "--data", "digits"]))
@@ -311,6 +313,25 @@ def test_the_study_is_told_from_what_is_finished(study, tmp_path):
     pictures = {p.name for p in (tmp_path / "docs" / "images").iterdir()}
     assert pictures == {"study.png", "study_samples.png"}
     assert all(f"(images/{name})" in page for name in pictures), "a picture that no page shows"
+
+
+def test_the_study_goes_on_from_its_results_file(study, tmp_path):
+    """What another machine finished is told again and not repeated, if its settings are those of now."""
+    work, out, docs = tmp_path / "work", tmp_path / "study.json", tmp_path / "docs"
+    first, second = itertools.islice(study.cells(study.QUICK), 2)
+    study.write(work / "results" / f"{first.name}.json", made_up_cell(first, 50.0))
+    study.report(study.QUICK, "quick", work, out, docs)
+    study.write(tmp_path / "other" / "results" / f"{second.name}.json", made_up_cell(second, 60.0))
+    study.report(study.WHOLE_QUICK, "quick", tmp_path / "other", out, docs)
+    assert [run["fid"] for run in json.loads(out.read_text())["runs"]] == [50.0, 60.0]
+    assert set(study.recorded(study.WHOLE_QUICK, out)) == {first.name, second.name}
+    for changed in (
+        dataclasses.replace(study.QUICK, steps=600),
+        dataclasses.replace(study.QUICK, settings=()),
+        dataclasses.replace(study.QUICK, generators={**study.QUICK.generators, first.gen: ("--x", "1")}),
+        study.FULL,
+    ):
+        assert study.recorded(changed, out) == {}
 
 
 def test_a_cell_that_another_process_holds_is_left_to_it(study, monkeypatch, tmp_path):
