@@ -1,6 +1,7 @@
 // Calls the engine on buffers of exactly the promised sizes. See check_engine_memory.sh.
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <vector>
 
@@ -42,6 +43,28 @@ static std::vector<char> maps(index_t count, bool half) {
   return made;
 }
 
+static bool told;  // whether each sum is printed
+
+// Of maps or filters, every number with a weight of its own; beside it, how large the numbers are.
+static double sum_of(const char *bytes, size_t count, bool half) {
+  double sum = 0, size = 0;
+  for (size_t i = 0; i < count; i++) {
+    uint32_t bits = 0;
+    memcpy(reinterpret_cast<char *>(&bits) + (half ? 2 : 0), bytes + i * (half ? 2 : 4), half ? 2 : 4);
+    float value;
+    memcpy(&value, &bits, 4);
+    sum += value * (1 + i % 7), size += (value < 0 ? -value : value) * (1 + i % 7);
+  }
+  if (told) printf("sum %d %.12g %.12g\n", half, sum, size);
+  return sum;
+}
+
+static double sum_of(const std::vector<char> &map, bool half) { return sum_of(map.data(), map.size() / (half ? 2 : 4), half); }
+
+static double sum_of(const std::vector<float> &values) {
+  return sum_of(reinterpret_cast<const char *>(values.data()), values.size(), false);
+}
+
 static double one_case(int isa) {
   const index_t size = draw(1, 5), cells = size * size, in = draw(1, 6), other = draw(1, 11), batch = draw(1, 4);
   const index_t padding = draw(-1, size + 1), least = size > 2 * padding ? size - 2 * padding : 1;
@@ -64,10 +87,7 @@ static double one_case(int isa) {
   if (run(isa, &task, NULL)) abort();
   filter.packed = gradient.data();
   unpack(isa, &filter);
-  double sum = 0;
-  for (char value : out) sum += value;
-  for (float value : weight) sum += value;
-  return sum;
+  return sum_of(out, bfloat16 & 2) + sum_of(weight);
 }
 
 // Planes to fields, forwards and both ways back. A block of at least half as many rows fills a vector.
@@ -95,11 +115,7 @@ static double one_lifting(int isa) {
   }
   if (draw(0, 2) == 0) task.bias = NULL;
   if (run(isa, &task, NULL)) abort();
-  double sum = 0;
-  for (char value : out) sum += value;
-  for (char value : x) sum += value;
-  for (float value : of_weight) sum += value;
-  return sum;
+  return sum_of(out, bfloat16 & 2) + sum_of(x, bfloat16 & 1) + sum_of(of_weight) + sum_of(of_bias);
 }
 
 // Maps to blocks of sites and back, by any table.
@@ -121,13 +137,12 @@ static double one_move(int isa) {
                images, fiber, planes, height, width, out_height, out_width, padding, side, 0, 0, draw(1, 3),
                NULL, NULL, bfloat16};
   if (run(isa, &task, NULL)) abort();
-  double sum = 0;
-  for (char value : kind == TO_BLOCKS ? blocks : x) sum += value;
-  return sum;
+  return sum_of(kind == TO_BLOCKS ? blocks : x, bfloat16);
 }
 
 int main(int count, char **words) {
   const int rounds = count > 1 ? atoi(words[1]) : 150;
+  told = count > 2;
   double sum = 0;
   for (int isa = 0; isa <= best_isa(); isa++)
     for (int round = 0; round < rounds; round++) sum += one_case(isa) + one_lifting(isa) + one_move(isa);
