@@ -27,17 +27,18 @@ declare -A flags=(
 flags[avx512_bf16]="${flags[avx512]} -mavx512bf16"
 
 build() { # name, compiler, instruction sets, flags...
-  local name="$1" with=("$2") isas="$3"
+  local name="$1" command="$2" isas="$3"
   shift 3
   local common=(-std=c++17 -O1 -g -ffp-contract=fast -pthread -Wno-psabi -I"$source" -I"$work" "$@")
-  local objects=()
+  local objects=() defines=()
   for isa in $isas; do
     # shellcheck disable=SC2086
-    "${with[0]}" "${common[@]}" ${flags[$isa]} -DKERNEL="kernel_$isa" -c "$source/kernel.cpp" -o "$work/$name$isa.o"
+    "$command" "${common[@]}" ${flags[$isa]} -DKERNEL="kernel_$isa" -c "$source/kernel.cpp" -o "$work/$name$isa.o"
     objects+=("$work/$name$isa.o")
-    with+=("-DWITH_${isa^^}")
+    defines+=("-DWITH_${isa^^}")
   done
-  "${with[@]}" "${common[@]}" benchmarks/check_engine_memory.cpp "$source/engine.cpp" "${objects[@]}" -o "$work/$name"
+  "$command" "${common[@]}" "${defines[@]}" benchmarks/check_engine_memory.cpp "$source/engine.cpp" "${objects[@]}" \
+    -o "$work/$name"
 }
 
 here=plain

@@ -10,7 +10,15 @@ from eqgan.groups import FieldType, PlaneGroup, regular, scalar
 from eqgan.networks.budget import Match, fields_for
 from eqgan.networks.fiber import FiberPool, pools_after
 from eqgan.networks.parts import Body, odd_window, sides_through, square_side
-from eqgan.nn import FieldBatchNorm2d, FieldSequential, GlobalPool2d, GroupConv2d, GroupPool, MaxPool2d
+from eqgan.nn import (
+    EvalFusion,
+    FieldBatchNorm2d,
+    FieldSequential,
+    GlobalPool2d,
+    GroupConv2d,
+    GroupPool,
+    MaxPool2d,
+)
 from eqgan.nn.pooling import PoolMode
 
 Stem = Literal["large", "pooled", "small"]
@@ -48,6 +56,7 @@ class ResidualBlock(nn.Module):
         self.conv2 = GroupConv2d(out_type, out_type, kernel_size, **form)
         self.bn1 = FieldBatchNorm2d(in_type if preactivation else out_type)
         self.bn2 = FieldBatchNorm2d(out_type)
+        self._first, self._second = EvalFusion(), EvalFusion()
         self.shortcut: nn.Module | None = None
         if stride > 1 or in_type != out_type:
             project = GroupConv2d(in_type, out_type, 1, stride, bias=False, input_size=side)
@@ -59,8 +68,9 @@ class ResidualBlock(nn.Module):
     ) -> Float[Tensor, "batch out_channels height2 width2"]:
         beside = x if self.shortcut is None else self.shortcut(x)
         if self.preactivation:
-            return beside + self.conv2(self.bn2(self.conv1(self.bn1(x).relu())).relu())
-        return (beside + self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))).relu()
+            return beside + self.conv2(self._first(self.conv1, self.bn2, self.bn1(x).relu()).relu())
+        inner = self._first(self.conv1, self.bn1, x).relu()
+        return (beside + self._second(self.conv2, self.bn2, inner)).relu()
 
 
 class ResNetBody(Body):

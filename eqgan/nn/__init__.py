@@ -2,6 +2,7 @@
 
 from eqgan.nn.action import act, act_each
 from eqgan.nn.conv import GroupConv2d, LiftingConv2d, by_filter_banks
+from eqgan.nn.fusion import EvalFusion
 from eqgan.nn.geometry import output_size
 from eqgan.nn.norm import ConditionalFieldBatchNorm2d, FieldBatchNorm2d
 from eqgan.nn.pooling import (
@@ -23,6 +24,7 @@ __all__ = [
     "ConditionalFieldBatchNorm2d",
     "ConvAvgPool2d",
     "CosetPool",
+    "EvalFusion",
     "FieldBatchNorm2d",
     "FieldSequential",
     "GlobalPool2d",

@@ -153,7 +153,7 @@ class GroupConv2d(nn.Module):
     def _bank_and_bias(self) -> tuple[Tensor, Tensor | None]:
         if self.training or torch.compiler.is_compiling() or not self._may_cache():
             return self._normalised_bank(), self._bias_of_channels()
-        self._cache = self._kept(self._cache, lambda: (self._normalised_bank(), self._bias_of_channels()))
+        self._cache = self.kept(self._cache, lambda: (self._normalised_bank(), self._bias_of_channels()))
         bank, bias = self._cache[1]
         return bank, bias
 
@@ -162,9 +162,14 @@ class GroupConv2d(nn.Module):
             return self.bias
         return _gather(self.bias, self.field_of_channel)
 
-    def _kept(self, kept: Kept | None, make: Callable[[], tuple[Tensor | None, ...]]) -> Kept:
-        """What was made of the parameters, made again if they have changed."""
-        sources = self._sources()
+    def kept(
+        self,
+        kept: Kept | None,
+        make: Callable[[], tuple[Tensor | None, ...]],
+        beside: tuple[Tensor, ...] = (),
+    ) -> Kept:
+        """What was made of the parameters and what is given beside them, made again if they changed."""
+        sources = (*self._sources(), *beside)
         if kept is not None and _same(kept[0], sources):
             return kept
         with torch.inference_mode(False):  # which turns gradients on: the graph must not be kept too
@@ -184,7 +189,7 @@ class GroupConv2d(nn.Module):
         # On a GPU comparing values would wait for the device, and the gather is one small kernel there.
         return self.weight.device.type == "cpu"
 
-    def _normalised_weight(self) -> Tensor:
+    def normalised_weight(self) -> Tensor:
         """The base filter of the normalised bank: the division is by one number."""
         if self.norm is None:
             return self.weight
@@ -194,7 +199,7 @@ class GroupConv2d(nn.Module):
 
     def _filter_of_path(self) -> Tensor:
         """The base filter of what the fast path computes."""
-        return self._normalised_weight()
+        return self.normalised_weight()
 
     def _normalised_bank(self) -> Tensor:
         bank = self.expand(self.weight)
@@ -230,7 +235,7 @@ class GroupConv2d(nn.Module):
         as_it_is = path.lifting and self.norm is None  # of a small filter, comparing is what takes time
         if as_it_is or self.training or torch.compiler.is_compiling() or not self._may_cache():
             return path.apply(x, self._filter_of_path(), self.bias)
-        self._packed = self._kept(self._packed, lambda: (path.pack(self._filter_of_path()),))
+        self._packed = self.kept(self._packed, lambda: (path.pack(self._filter_of_path()),))
         return path.apply_packed(x, self._packed[1][0], self.bias)
 
     def train(self, mode: bool = True) -> "GroupConv2d":

@@ -1,5 +1,6 @@
 """Pooling over the fiber, over cosets, over a subgroup, and over space: exact, and typed by what is left."""
 
+from functools import reduce
 from typing import Literal
 
 import torch
@@ -8,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from eqgan.groups import FieldType, PlaneGroup, quotient, regular, scalar
+from eqgan.nn.eager import only_numbers_wanted
 from eqgan.nn.geometry import check_channels, output_size
 
 PoolMode = Literal["max", "mean"]
@@ -185,7 +187,16 @@ class MaxPool2d(_SpatialPool):
         self, x: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch channels height2 width2"]:
         self._check(x)
+        if self._in_blocks(x) and only_numbers_wanted():
+            # on a CPU without their places maxima take a tenth of the time
+            rows = reduce(torch.maximum, x.unflatten(-2, (-1, self.kernel_size)).unbind(-2))
+            return reduce(torch.maximum, rows.unflatten(-1, (-1, self.kernel_size)).unbind(-1))
         return F.max_pool2d(x, self.kernel_size, self.stride, self.padding)
+
+    def _in_blocks(self, x: Tensor) -> bool:
+        """Whether the windows are blocks of whole maps."""
+        whole = x.shape[-2] % self.kernel_size == x.shape[-1] % self.kernel_size == 0
+        return whole and self.stride == self.kernel_size and not self.padding and x.device.type == "cpu"
 
 
 class GlobalPool2d(nn.Module):

@@ -61,7 +61,7 @@ class _ResampledConv2d(GroupConv2d, ABC):
         return self._both(super()._normalised_bank())
 
     def _filter_of_path(self) -> Tensor:
-        windows = self._normalised_weight().unflatten(2, (-1, self.kernel_size, self.kernel_size))
+        windows = self.normalised_weight().unflatten(2, (-1, self.kernel_size, self.kernel_size))
         return self._both(windows).flatten(2)
 
 

@@ -5,6 +5,9 @@ from collections import OrderedDict
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from eqgan.nn.eager import only_numbers_wanted
+from eqgan.nn.fusion import EvalFusion, fuses, rectified
+
 
 class FieldSequential(nn.Sequential):
     """``nn.Sequential`` that refuses layers whose ``in_type`` is not the ``out_type`` before them.
@@ -18,6 +21,7 @@ class FieldSequential(nn.Sequential):
     def __init__(self, *layers: nn.Module | OrderedDict[str, nn.Module]) -> None:
         super().__init__(*layers)  # type: ignore[arg-type]
         self.in_type = self.out_type = None
+        self._fusions: dict[int, EvalFusion] = {}
         for position, layer in enumerate(self):
             in_type = getattr(layer, "in_type", None)
             if in_type is None:
@@ -31,6 +35,24 @@ class FieldSequential(nn.Sequential):
             self.out_type = getattr(layer, "out_type", in_type)
 
     def forward(self, input: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
-        for layer in self:
-            input = layer(input)
-        return input
+        return self._fused(input) if only_numbers_wanted() else super().forward(input)
+
+    def _fused(self, x: Tensor) -> Tensor:
+        """A convolution, the batch norm after it and a rectifier at once."""
+        layers, place = list(self), 0
+        while place < len(layers):
+            if place + 1 == len(layers) or not fuses(layers[place], layers[place + 1]):
+                x = layers[place](x)
+                place += 1
+                continue
+            fusion = self._fusions.setdefault(place, EvalFusion())
+            x = fusion(layers[place], layers[place + 1], x)
+            place += 2
+            if place < len(layers):
+                x = rectified(layers[place], x)
+                place += 1
+        return x
+
+    def train(self, mode: bool = True) -> "FieldSequential":
+        self._fusions.clear()
+        return super().train(mode)

@@ -1,0 +1,98 @@
+"""In eval, a convolution and the batch norm after it are one convolution."""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
+
+from eqgan.nn.conv import GroupConv2d, Kept
+from eqgan.nn.eager import only_numbers_wanted
+from eqgan.nn.norm import FieldBatchNorm2d
+
+
+class EvalFusion:
+    """``norm(conv(x))``, in eval without gradients on a CPU by one convolution with scaled filters.
+
+    The convolution is kept until anything changes that it was made of. Where it would not be the same to the
+    user (training, gradients wanted, hooks, recording) or is not known to pay (a GPU), the two layers are
+    called.
+    """
+
+    def __init__(self) -> None:
+        self._kept: Kept | None = None
+        self._of: GroupConv2d | None = None
+        self._conv: GroupConv2d | None = None
+
+    def __call__(self, conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
+        if isinstance(conv, GroupConv2d) and isinstance(norm, FieldBatchNorm2d) and fuses(conv, norm):
+            return self.convolution(conv, norm)(x)
+        return norm(conv(x))
+
+    def convolution(self, conv: GroupConv2d, norm: FieldBatchNorm2d) -> GroupConv2d:
+        """The one that does both, of two layers that fuse."""
+        kept = conv.kept(self._kept, lambda: _folded(conv, norm), beside=_statistics(norm))
+        if kept is not self._kept or conv is not self._of or self._conv is None:
+            self._kept, self._of, self._conv = kept, conv, _with_filter(conv, *kept[1])
+        return self._conv
+
+    # It belongs to the layers it was made of: a copy of them makes its own.
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "EvalFusion":
+        return EvalFusion()
+
+    def __reduce__(self) -> tuple[type["EvalFusion"], tuple[()]]:
+        return EvalFusion, ()
+
+
+def fuses(conv: nn.Module, norm: nn.Module) -> bool:
+    """Whether the two layers may be called as one now."""
+    if not isinstance(conv, GroupConv2d) or not isinstance(norm, FieldBatchNorm2d):
+        return False
+    if conv.training or norm.training or norm.running_mean is None or conv.weight.device.type != "cpu":
+        return False
+    return only_numbers_wanted() and not (_is_watched(conv) or _is_watched(norm))
+
+
+def rectified(activation: nn.Module, fresh: Tensor) -> Tensor:
+    """The activation of a tensor that nobody else holds: in place where it is a rectifier."""
+    if type(activation) is nn.ReLU and not _is_watched(activation):
+        return F.relu_(fresh)
+    if type(activation) is nn.LeakyReLU and not _is_watched(activation):
+        return F.leaky_relu_(fresh, activation.negative_slope)
+    return activation(fresh)
+
+
+def _is_watched(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks or _has_any_global_hook())
+
+
+def _statistics(norm: FieldBatchNorm2d) -> tuple[Tensor, ...]:
+    """All of it that the one convolution depends on."""
+    tensors = (torch.tensor(norm.eps), norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    return tuple(tensor for tensor in tensors if tensor is not None)
+
+
+def _folded(conv: GroupConv2d, norm: FieldBatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Base filter and bias: s (w * x + b - mean) + shift, with s = scale / sqrt(variance + eps)."""
+    mean, variance = norm.running_mean, norm.running_var
+    if mean is None or variance is None:
+        raise ValueError("expected a batch norm with running statistics; ask fuses() first")
+    scale = (variance + norm.eps).rsqrt()
+    if norm.affine:
+        scale = scale * norm.weight
+    bias = -mean * scale
+    if conv.bias is not None:
+        bias = bias + conv.bias * scale
+    if norm.affine:
+        bias = bias + norm.bias
+    return conv.normalised_weight() * scale[:, None, None], bias
+
+
+def _with_filter(conv: GroupConv2d, weight: Tensor, bias: Tensor) -> GroupConv2d:
+    made = copy.deepcopy(conv)
+    made.norm, made.index = None, conv.index  # a table, as large as the bank
+    made.weight = nn.Parameter(weight, requires_grad=False)
+    made.bias = nn.Parameter(bias, requires_grad=False)
+    return made.eval()

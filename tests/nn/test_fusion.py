@@ -1,0 +1,276 @@
+"""In eval without gradients a convolution and its batch norm are one: the same numbers, never stale."""
+
+import copy
+import itertools
+import pickle
+from collections import OrderedDict
+from unittest.mock import patch
+
+import pytest
+import torch
+from torch import nn
+
+from eqgan.groups import P4, P4M, Z2, regular, scalar
+from eqgan.networks.resnet_body import ResidualBlock
+from eqgan.nn import (
+    ConvAvgPool2d,
+    FieldBatchNorm2d,
+    FieldSequential,
+    GroupConv2d,
+    LiftingConv2d,
+    MaxPool2d,
+    UpsampleConv2d,
+)
+from eqgan.nn.fusion import fuses
+
+CONVOLUTIONS = {
+    "lifting": lambda group, **o: LiftingConv2d(scalar(group, 2), regular(group, 3), 3, **o),
+    "regular": lambda group, **o: GroupConv2d(regular(group, 2), regular(group, 3), 3, **o),
+    "strided": lambda group, **o: GroupConv2d(regular(group, 2), regular(group, 3), 4, 2, 1, **o),
+    "one site": lambda group, **o: GroupConv2d(regular(group, 2), regular(group, 3), 8, **o),
+    "doubled": lambda group, **o: UpsampleConv2d(regular(group, 2), regular(group, 3), 3, **o),
+    "halved": lambda group, **o: ConvAvgPool2d(regular(group, 2), regular(group, 3), 3, **o),
+}
+RECTIFIERS = {"none": [], "relu": [nn.ReLU()], "leaky": [nn.LeakyReLU(0.2)], "tanh": [nn.Tanh()]}
+
+
+def lived(norm):
+    """With statistics as after some training."""
+    with torch.no_grad():
+        for tensor in (norm.running_mean, norm.weight, norm.bias):
+            if tensor is not None:
+                tensor.normal_()
+        norm.running_var.uniform_(0.5, 2)
+    return norm
+
+
+def chain(kind="regular", group=P4, rectifier="relu", affine=True, seed=0, **options):
+    torch.manual_seed(seed)
+    conv = CONVOLUTIONS[kind](group, **options)
+    if conv.bias is not None:
+        nn.init.normal_(conv.bias)
+    norm = lived(FieldBatchNorm2d(conv.out_type, affine=affine))
+    return FieldSequential(conv, norm, *RECTIFIERS[rectifier]).double().eval()
+
+
+def images(layers, side=8):
+    generator = torch.Generator().manual_seed(7)
+    return torch.randn(3, layers.in_type.channels, side, side, generator=generator, dtype=torch.float64)
+
+
+def one_by_one(layers, x):
+    """What the layers give when nothing is joined."""
+    with torch.enable_grad():
+        for layer in layers:
+            x = layer(x)
+    return x.detach()
+
+
+@torch.no_grad()
+def joined(layers, x):
+    """What they give in eval, after making sure that the norm is not called."""
+    called = []
+    original, FieldBatchNorm2d.forward = FieldBatchNorm2d.forward, lambda *_: called.append(1)
+    try:
+        return layers(x)
+    finally:
+        FieldBatchNorm2d.forward = original
+        assert not called, "the two layers were called one after the other"
+
+
+@pytest.mark.parametrize("rectifier", RECTIFIERS)
+@pytest.mark.parametrize("kind", CONVOLUTIONS)
+@pytest.mark.parametrize("group", [Z2, P4, P4M], ids=str)
+def test_it_computes_what_the_layers_do(group, kind, rectifier):
+    for affine, bias in itertools.product((True, False), repeat=2):
+        layers = chain(kind, group, rectifier, affine, bias=bias)
+        x = images(layers)
+        given = x.clone()
+        torch.testing.assert_close(joined(layers, x), one_by_one(layers, x), atol=1e-12, rtol=1e-12)
+        assert torch.equal(x, given), "the input was written to"
+
+
+@pytest.mark.parametrize("spectral", ["filter", "bank", "operator"])
+def test_it_keeps_the_spectral_norm(spectral):
+    layers = chain(spectral=spectral, input_size=8)
+    x = images(layers)
+    torch.testing.assert_close(joined(layers, x), one_by_one(layers, x), atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("path", ["bank", "fourier"])
+def test_it_takes_either_way_in_float32(monkeypatch, path):
+    monkeypatch.setenv("EQGAN_CONV", path)
+    for kind in ("lifting", "regular", "strided", "doubled"):
+        layers = chain(kind).float()
+        x = images(layers, 16).float()
+        torch.testing.assert_close(joined(layers, x), one_by_one(layers, x), atol=2e-5, rtol=1e-4)
+
+
+def run_in_training(layers):
+    layers.train()
+    with torch.no_grad():
+        layers(images(layers) * 2)
+    layers.eval()
+
+
+def learn(layers):
+    layers(images(layers)).square().sum().backward()
+    torch.optim.SGD(layers.parameters(), 0.01).step()
+
+
+CHANGES = {
+    "training": run_in_training,
+    "a step": learn,
+    "its statistics": lambda layers: layers[1].running_mean.add_(1),
+    "its variance": lambda layers: layers[1].running_var.mul_(2),
+    "its scale, through data": lambda layers: layers[1].weight.data.mul_(2),
+    "its shift": lambda layers: nn.init.normal_(layers[1].bias),
+    "the filter": lambda layers: nn.init.normal_(layers[0].weight),
+    "the bias of the convolution": lambda layers: nn.init.normal_(layers[0].bias),
+    "a state dict": lambda layers: layers.load_state_dict(chain(seed=1).state_dict()),
+    "another norm": lambda layers: layers.__setitem__(
+        1, lived(FieldBatchNorm2d(layers[1].in_type).double().eval())
+    ),
+    "float32": lambda layers: layers.float(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_it_keeps_is_never_stale(change):
+    layers = chain()
+    x = images(layers)
+    before = joined(layers, x)
+    CHANGES[change](layers)
+    x = x.to(layers[0].weight.dtype)
+    exact = 1e-12 if x.dtype == torch.float64 else 1e-4
+    now = joined(layers, x)
+    torch.testing.assert_close(now, one_by_one(layers, x), atol=exact, rtol=exact)
+    assert not torch.equal(now, before.to(now.dtype)), "nothing changed: the test shows nothing"
+
+
+def test_what_it_made_is_kept():
+    layers = chain()
+    joined(layers, images(layers))
+    made = layers._fusions[0].convolution(layers[0], layers[1])
+    joined(layers, images(layers))
+    assert layers._fusions[0].convolution(layers[0], layers[1]) is made
+    layers.train()
+    assert not layers._fusions, "a copy of the filters is kept through training"
+
+
+def test_a_changed_option_is_not_missed():
+    """eps is no tensor: an own fusion would not see it change."""
+    layers = chain()
+    x = images(layers)
+    joined(layers, x)
+    layers[1].eps = 0.5
+    torch.testing.assert_close(joined(layers, x), one_by_one(layers, x), atol=1e-12, rtol=1e-12)
+
+
+def test_another_convolution_of_the_same_filter_is_not_missed():
+    layers = chain()
+    x = images(layers)
+    joined(layers, x)
+    layers[0] = copy.deepcopy(layers[0])
+    layers[0].padding = 1
+    torch.testing.assert_close(joined(layers, x), one_by_one(layers, x), atol=1e-12, rtol=1e-12)
+
+
+def test_copies_and_files_do_not_carry_it():
+    layers = chain()
+    x = images(layers)
+    expected = joined(layers, x)
+    names = set(layers.state_dict())
+    for other in (copy.deepcopy(layers), pickle.loads(pickle.dumps(layers))):
+        assert all(fusion._conv is None for fusion in other._fusions.values())
+        assert torch.equal(joined(other, x), expected)
+        nn.init.normal_(other[0].weight)
+        joined(other, x)
+    assert torch.equal(joined(layers, x), expected)
+    assert set(layers.state_dict()) == names == set(chain().state_dict())
+    assert len(list(layers.modules())) == 4
+
+
+def test_hooks_see_what_they_asked_for():
+    for place in (0, 1, 2):
+        layers, seen = chain(), []
+        x = images(layers)
+        expected = one_by_one(layers[: place + 1], x)
+
+        def see(module, inputs, output, seen=seen):
+            seen.append(output.clone())
+
+        with torch.no_grad():
+            layers(x)
+            layers[place].register_forward_hook(see)
+            layers(x)
+        torch.testing.assert_close(seen, [expected], atol=1e-12, rtol=1e-12)
+    with torch.no_grad():
+        handle = nn.modules.module.register_module_forward_hook(lambda *_: None)
+        try:
+            assert not fuses(chain()[0], chain()[1]), "a global hook misses two layers"
+        finally:
+            handle.remove()
+
+
+def test_only_in_eval_without_gradients():
+    layers = chain()
+    assert not fuses(*layers[:2])
+    with torch.no_grad():
+        assert fuses(*layers[:2])
+        assert not fuses(layers[0], nn.BatchNorm2d(3).eval())
+        assert not fuses(nn.Conv2d(3, 3, 3).eval(), layers[1])
+        assert not fuses(layers[0], layers[1].train())
+        assert not fuses(layers[0].train(), layers[1].eval())
+        unkept = FieldBatchNorm2d(layers[0].out_type).eval()
+        unkept.running_mean = unkept.running_var = None
+        assert not fuses(layers[0].eval(), unkept)
+
+
+def test_what_is_recorded_has_the_layers():
+    layers = chain()
+    x = images(layers)
+    with torch.no_grad():
+        exported = torch.export.export(layers, (x,))
+        assert any("batch_norm" in str(node.target) for node in exported.graph.nodes)
+        with patch("torch.jit.is_tracing", return_value=True):
+            assert not fuses(*layers[:2])
+
+
+@pytest.mark.parametrize("preactivation", [False, True])
+def test_residual_blocks(preactivation):
+    torch.manual_seed(0)
+    block = ResidualBlock(regular(P4, 2), regular(P4, 3), 3, 2, 9, preactivation).double().eval()
+    for module in block.modules():
+        if isinstance(module, FieldBatchNorm2d):
+            lived(module)
+    x = torch.randn(2, 8, 9, 9, dtype=torch.float64)
+    expected = block(x).detach()
+    with torch.no_grad():
+        torch.testing.assert_close(block(x), expected, atol=1e-12, rtol=1e-12)
+        assert fuses(block.conv1, block.bn2 if preactivation else block.bn1)
+    assert block._first._conv is not None
+
+
+def test_layers_with_names():
+    named = OrderedDict(zip(("conv", "norm", "relu"), chain()))
+    layers = FieldSequential(named)
+    x = images(layers)
+    torch.testing.assert_close(joined(layers, x), one_by_one(layers, x), atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("window", "stride", "padding", "side"),
+    [(2, 2, 0, 6), (3, 3, 0, 6), (2, 2, 0, 7), (3, 2, 0, 7), (3, 3, 1, 6), (2, 3, 0, 8)],
+)
+def test_the_maximum_of_blocks_is_that_of_windows(window, stride, padding, side):
+    group = Z2 if side % window or padding else P4
+    pool = MaxPool2d(regular(group, 2), window, stride, padding)
+    x = torch.randn(2, 2 * group.order, side, side)
+    x[0, 0, 0, 0] = torch.nan
+    expected = nn.functional.max_pool2d(x, window, stride, padding)
+    with torch.no_grad():
+        found = pool(x)
+    assert torch.equal(found.isnan(), expected.isnan())
+    assert torch.equal(found.nan_to_num(), expected.nan_to_num())
+    assert torch.equal(pool(x).nan_to_num(), expected.nan_to_num())
