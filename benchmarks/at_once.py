@@ -6,13 +6,15 @@
 Forward and backward, float32, batch 64, under the memory settings of the commands. Doubling and a 3x3
 convolution against one transposed one; a 3x3 convolution and the mean over 2x2 against one of stride 2; and a
 convolution as large as its map, a matrix product, against `F.conv2d`. Group convolutions by their filter
-banks and, where they can, by the fast path, both against the two layers by the bank. Writes
-results/at_once.json.
+banks and, where they can, by the fast path, both against the two layers by the bank. And without gradients,
+in eval: classifiers whose batch norms go into the filters before them, whose rectifiers write in place and
+whose maxima of blocks keep no places, against their layers one by one. Writes results/at_once.json.
 """
 
 import argparse
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,9 @@ from torch import Tensor, nn
 
 from eqgan.groups import P4, P4M, Z2, PlaneGroup, regular
 from eqgan.memory import keep_freed_memory
-from eqgan.nn import AvgPool2d, ConvAvgPool2d, GroupConv2d, Upsample2d, UpsampleConv2d
+from eqgan.networks import AllCNNBody, P4CNNBody
+from eqgan.networks.parts import ChainBody
+from eqgan.nn import AvgPool2d, ConvAvgPool2d, GroupConv2d, MaxPool2d, Upsample2d, UpsampleConv2d
 from eqgan.training.report import versions
 
 RESULTS = Path(__file__).resolve().parent / "results" / "at_once.json"
@@ -39,6 +43,10 @@ DOUBLED = [
 ]
 POOLED = [(Z2, 64, 64, 28), (P4, 16, 16, 28), (P4, 32, 32, 14), (P4M, 8, 8, 28), (P4M, 16, 16, 14)]
 WHOLE = [(P4, 32, 32, 7), (P4M, 23, 23, 7), (P4, 10, 10, 4)]
+EVAL: list[tuple[str, int, Callable[[], ChainBody]]] = [
+    *((f"{g.name} seven layers", 28, partial(P4CNNBody, (1, 28, 28), g, 20)) for g in (Z2, P4, P4M)),
+    *((f"{g.name} All-CNN-C", 32, partial(AllCNNBody, (3, 32, 32), g, 10, 48)) for g in (Z2, P4, P4M)),
+]
 
 
 def step(network: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], None]:
@@ -79,6 +87,17 @@ def whole_map(group: PlaneGroup, fields: tuple[int, int], side: int, rounds: int
     return {"bank": ratio(alternate(rounds, bank=step(layer, x), conv=step(convolution, x)), "bank", "conv")}
 
 
+def in_eval(body: ChainBody, side: int, rounds: int) -> Any:
+    plain = [
+        nn.MaxPool2d(m.kernel_size, m.stride, m.padding) if isinstance(m, MaxPool2d) else m for m in body.maps
+    ]
+    x = torch.randn(BATCH, body.maps.in_type.channels, side, side)
+    ways = {"joined": body.eval().maps, "layers": nn.Sequential(*plain).eval()}
+    with torch.no_grad():
+        seconds = alternate(rounds, **{name: partial(way, x) for name, way in ways.items()})
+    return {"joined": ratio(seconds, "joined", "layers")}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -99,6 +118,11 @@ def main() -> None:
                 )
             parts[part].append({"group": group.name, "fields": [first, second], "side": side, **found})
             print(part, *shape, *(f"{way} {r['ratio']}" for way, r in found.items()), flush=True)
+    parts["eval"] = []
+    for name, side, body in EVAL:
+        found = in_eval(body(), side, options.rounds)
+        parts["eval"].append({"network": name, **found})
+        print("eval", name, found["joined"]["ratio"], flush=True)
     write(options.out, {"program": "benchmarks/at_once.py", "batch": BATCH, "versions": versions(), **parts})
 
 

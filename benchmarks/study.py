@@ -89,7 +89,7 @@ class Form:
 
 
 WITH_NORM = ("--generator.batch_norm", "true")
-"""As the other generators have; without it a dense one of 56 k weights collapses under z2 (FID above 1,000)."""
+"""As the others have; without it a dense generator of 56 k weights collapses under z2 (FID above 1,000)."""
 
 FULL = Form(
     shares=(0.1, 0.01, 1.0, 0.05, 0.33),
