@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from eqgan.groups import P4, P4M, Z2, PlaneGroup, regular
 from eqgan.memory import keep_freed_memory
 from eqgan.networks import AllCNNBody, P4CNNBody
+from eqgan.networks.features import FeatureNetwork, feature_network
 from eqgan.networks.parts import ChainBody
 from eqgan.nn import AvgPool2d, ConvAvgPool2d, GroupConv2d, MaxPool2d, Upsample2d, UpsampleConv2d
 from eqgan.training.report import versions
@@ -43,9 +44,10 @@ DOUBLED = [
 ]
 POOLED = [(Z2, 64, 64, 28), (P4, 16, 16, 28), (P4, 32, 32, 14), (P4M, 8, 8, 28), (P4M, 16, 16, 14)]
 WHOLE = [(P4, 32, 32, 7), (P4M, 23, 23, 7), (P4, 10, 10, 4)]
-EVAL: list[tuple[str, int, Callable[[], ChainBody]]] = [
-    *((f"{g.name} seven layers", 28, partial(P4CNNBody, (1, 28, 28), g, 20)) for g in (Z2, P4, P4M)),
-    *((f"{g.name} All-CNN-C", 32, partial(AllCNNBody, (3, 32, 32), g, 10, 48)) for g in (Z2, P4, P4M)),
+EVAL: list[tuple[str, tuple[int, int], Callable[[], ChainBody | FeatureNetwork]]] = [
+    *((f"{g.name} seven layers", (1, 28), partial(P4CNNBody, (1, 28, 28), g, 20)) for g in (Z2, P4, P4M)),
+    *((f"{g.name} All-CNN-C", (3, 32), partial(AllCNNBody, (3, 32, 32), g, 10, 48)) for g in (Z2, P4, P4M)),
+    ("the feature network", (1, 28), feature_network),
 ]
 
 
@@ -87,12 +89,14 @@ def whole_map(group: PlaneGroup, fields: tuple[int, int], side: int, rounds: int
     return {"bank": ratio(alternate(rounds, bank=step(layer, x), conv=step(convolution, x)), "bank", "conv")}
 
 
-def in_eval(body: ChainBody, side: int, rounds: int) -> Any:
+def in_eval(network: ChainBody | FeatureNetwork, shape: tuple[int, int], rounds: int) -> Any:
+    joined = network.eval().maps if isinstance(network, ChainBody) else network.layers
     plain = [
-        nn.MaxPool2d(m.kernel_size, m.stride, m.padding) if isinstance(m, MaxPool2d) else m for m in body.maps
+        nn.MaxPool2d(m.kernel_size, m.stride, m.padding) if isinstance(m, MaxPool2d) else m for m in joined
     ]
-    x = torch.randn(BATCH, body.maps.in_type.channels, side, side)
-    ways = {"joined": body.eval().maps, "layers": nn.Sequential(*plain).eval()}
+    channels, side = shape
+    x = torch.randn(BATCH, channels, side, side)
+    ways = {"joined": joined, "layers": nn.Sequential(*plain).eval()}
     with torch.no_grad():
         seconds = alternate(rounds, **{name: partial(way, x) for name, way in ways.items()})
     return {"joined": ratio(seconds, "joined", "layers")}
@@ -119,8 +123,8 @@ def main() -> None:
             parts[part].append({"group": group.name, "fields": [first, second], "side": side, **found})
             print(part, *shape, *(f"{way} {r['ratio']}" for way, r in found.items()), flush=True)
     parts["eval"] = []
-    for name, side, body in EVAL:
-        found = in_eval(body(), side, options.rounds)
+    for name, image, network in EVAL:
+        found = in_eval(network(), image, options.rounds)
         parts["eval"].append({"network": name, **found})
         print("eval", name, found["joined"]["ratio"], flush=True)
     write(options.out, {"program": "benchmarks/at_once.py", "batch": BATCH, "versions": versions(), **parts})

@@ -10,6 +10,9 @@ from jaxtyping import Float
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
+from eqgan.groups import Z2, scalar
+from eqgan.nn import FusedSequential, MaxPool2d
+
 _WEIGHTS = "feature_network.safetensors"
 
 
@@ -34,8 +37,8 @@ class FeatureNetwork(nn.Module):
                 nn.ReLU(),
             ]
             if after in (16, 64) and padding:
-                layers.append(nn.MaxPool2d(2))  # 28 to 14, 14 to 7
-        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 5 * 5, self.feature_dim))
+                layers.append(MaxPool2d(scalar(Z2, after), 2))  # 28 to 14, 14 to 7
+        self.layers = FusedSequential(*layers, nn.Flatten(), nn.Linear(64 * 5 * 5, self.feature_dim))
         self.classifier = nn.Linear(self.feature_dim, classes)
         self.angle = nn.Linear(self.feature_dim, 2)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from eqgan.networks.conditional import require_labels
 from eqgan.networks.parts import doubled_widths, halved, require_widths
-from eqgan.nn import PlainUpsampleConv2d
+from eqgan.nn import FusedSequential, PlainUpsampleConv2d
 
 
 class Generator(nn.Module, ABC):
@@ -151,7 +151,7 @@ class ConvGenerator(Generator):
                 nn.BatchNorm2d(after),
                 nn.ReLU(),
             ]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], channels, 3, padding=1), nn.Tanh())
+        self.layers = FusedSequential(*layers, nn.Conv2d(widths[-1], channels, 3, padding=1), nn.Tanh())
 
     def forward(
         self, z: Float[Tensor, "batch latent"], labels: Int64[Tensor, "batch"] | None = None

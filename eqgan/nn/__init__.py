@@ -16,7 +16,7 @@ from eqgan.nn.pooling import (
     Upsample2d,
 )
 from eqgan.nn.resampled import ConvAvgPool2d, PlainUpsampleConv2d, UpsampleConv2d
-from eqgan.nn.sequential import FieldSequential
+from eqgan.nn.sequential import FieldSequential, FusedSequential
 from eqgan.nn.spectral import OperatorNorm, SpectralKind, SpectralLinear, SpectralNorm, linear
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "EvalFusion",
     "FieldBatchNorm2d",
     "FieldSequential",
+    "FusedSequential",
     "GlobalPool2d",
     "GroupConv2d",
     "GroupPool",

@@ -1,6 +1,6 @@
 """Group convolution: a gather of the base filter, then one ordinary convolution."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,13 +12,11 @@ from torch import Tensor, nn
 from eqgan.groups import FieldType, intertwiner_index
 from eqgan.nn.fourier import FourierPath
 from eqgan.nn.geometry import check_channels, output_size
+from eqgan.nn.kept import Kept, renewed
 from eqgan.nn.spectral import SPECTRAL_KINDS, OperatorNorm, SpectralKind, SpectralNorm
 
 SMALL = 8192
 """Entries up to which the time of a gather is that of starting its operations."""
-
-# What was made of a layer's parameters, after the values that it was made of.
-Kept = tuple[tuple[Tensor, ...], Any]
 
 
 class GroupConv2d(nn.Module):
@@ -153,7 +151,9 @@ class GroupConv2d(nn.Module):
     def _bank_and_bias(self) -> tuple[Tensor, Tensor | None]:
         if self.training or torch.compiler.is_compiling() or not self._may_cache():
             return self._normalised_bank(), self._bias_of_channels()
-        self._cache = self.kept(self._cache, lambda: (self._normalised_bank(), self._bias_of_channels()))
+        self._cache = renewed(
+            self._cache, self.sources(), lambda: (self._normalised_bank(), self._bias_of_channels())
+        )
         bank, bias = self._cache[1]
         return bank, bias
 
@@ -162,21 +162,7 @@ class GroupConv2d(nn.Module):
             return self.bias
         return _gather(self.bias, self.field_of_channel)
 
-    def kept(
-        self,
-        kept: Kept | None,
-        make: Callable[[], tuple[Tensor | None, ...]],
-        beside: tuple[Tensor, ...] = (),
-    ) -> Kept:
-        """What was made of the parameters and what is given beside them, made again if they changed."""
-        sources = (*self._sources(), *beside)
-        if kept is not None and _same(kept[0], sources):
-            return kept
-        with torch.inference_mode(False):  # which turns gradients on: the graph must not be kept too
-            made = tuple(None if t is None else t.detach().clone() for t in make())
-            return tuple(s.detach().clone() for s in sources), made
-
-    def _sources(self) -> tuple[Tensor, ...]:
+    def sources(self) -> tuple[Tensor, ...]:
         """All that may change and that what is kept depends on; the index table never does."""
         parameters = (self.weight,) if self.bias is None else (self.weight, self.bias)
         return parameters if self.norm is None else (*parameters, *self.norm.buffers())
@@ -235,7 +221,7 @@ class GroupConv2d(nn.Module):
         as_it_is = path.lifting and self.norm is None  # of a small filter, comparing is what takes time
         if as_it_is or self.training or torch.compiler.is_compiling() or not self._may_cache():
             return path.apply(x, self._filter_of_path(), self.bias)
-        self._packed = self.kept(self._packed, lambda: (path.pack(self._filter_of_path()),))
+        self._packed = renewed(self._packed, self.sources(), lambda: (path.pack(self._filter_of_path()),))
         return path.apply_packed(x, self._packed[1][0], self.bias)
 
     def train(self, mode: bool = True) -> "GroupConv2d":
@@ -285,11 +271,6 @@ def _gather(values: Tensor, index: Tensor) -> Tensor:
     if index.numel() <= SMALL and values.device.type == "cpu":
         return torch.take(values, index)  # one operation; on a GPU its gradient has no deterministic form
     return values.flatten().index_select(0, index.flatten()).view_as(index)
-
-
-def _same(kept: tuple[Tensor, ...], now: tuple[Tensor, ...]) -> bool:
-    # By value, not by version counter: writes through .data leave the counter as it was.
-    return all(k.dtype == n.dtype and k.device == n.device and torch.equal(k, n) for k, n in zip(kept, now))
 
 
 def _check_arguments(

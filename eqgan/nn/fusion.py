@@ -7,9 +7,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
-from eqgan.nn.conv import GroupConv2d, Kept
+from eqgan.nn.conv import GroupConv2d, LiftingConv2d
 from eqgan.nn.eager import only_numbers_wanted
+from eqgan.nn.kept import Kept, renewed
 from eqgan.nn.norm import FieldBatchNorm2d
+from eqgan.nn.resampled import ConvAvgPool2d, PlainUpsampleConv2d, UpsampleConv2d
+
+Convolution = GroupConv2d | nn.Conv2d
+# Themselves and not what is derived of them: what others make of their weight is not known.
+_OF_FIELDS = (GroupConv2d, LiftingConv2d, UpsampleConv2d, ConvAvgPool2d)
+_OF_CHANNELS = (nn.Conv2d, PlainUpsampleConv2d)
 
 
 class EvalFusion:
@@ -22,17 +29,18 @@ class EvalFusion:
 
     def __init__(self) -> None:
         self._kept: Kept | None = None
-        self._of: GroupConv2d | None = None
-        self._conv: GroupConv2d | None = None
+        self._of: Convolution | None = None
+        self._conv: Convolution | None = None
 
     def __call__(self, conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
-        if isinstance(conv, GroupConv2d) and isinstance(norm, FieldBatchNorm2d) and fuses(conv, norm):
+        if fuses(conv, norm) and isinstance(conv, Convolution) and isinstance(norm, nn.BatchNorm2d):
             return self.convolution(conv, norm)(x)
         return norm(conv(x))
 
-    def convolution(self, conv: GroupConv2d, norm: FieldBatchNorm2d) -> GroupConv2d:
+    def convolution(self, conv: Convolution, norm: nn.BatchNorm2d) -> Convolution:
         """The one that does both, of two layers that fuse."""
-        kept = conv.kept(self._kept, lambda: _folded(conv, norm), beside=_statistics(norm))
+        sources = (*_sources(conv), *_statistics(norm))
+        kept = renewed(self._kept, sources, lambda: _folded(conv, norm))
         if kept is not self._kept or conv is not self._of or self._conv is None:
             self._kept, self._of, self._conv = kept, conv, _with_filter(conv, *kept[1])
         return self._conv
@@ -48,11 +56,19 @@ class EvalFusion:
 
 def fuses(conv: nn.Module, norm: nn.Module) -> bool:
     """Whether the two layers may be called as one now."""
-    if not isinstance(conv, GroupConv2d) or not isinstance(norm, FieldBatchNorm2d):
+    if not _are_of_one_kind(conv, norm) or conv.training or norm.training or norm.running_mean is None:
         return False
-    if conv.training or norm.training or norm.running_mean is None or conv.weight.device.type != "cpu":
+    if conv.weight.device.type != "cpu" or _is_watched(conv) or _is_watched(norm):
         return False
-    return only_numbers_wanted() and not (_is_watched(conv) or _is_watched(norm))
+    return only_numbers_wanted()
+
+
+def _are_of_one_kind(conv: nn.Module, norm: nn.Module) -> bool:
+    if type(conv) in _OF_FIELDS and type(norm) is FieldBatchNorm2d:
+        return bool(conv.out_type == norm.in_type)
+    if type(conv) in _OF_CHANNELS and type(norm) is nn.BatchNorm2d:
+        return bool(conv.out_channels == norm.num_features)
+    return False
 
 
 def rectified(activation: nn.Module, fresh: Tensor) -> Tensor:
@@ -68,14 +84,20 @@ def _is_watched(module: nn.Module) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks or _has_any_global_hook())
 
 
-def _statistics(norm: FieldBatchNorm2d) -> tuple[Tensor, ...]:
+def _sources(conv: Convolution) -> tuple[Tensor, ...]:
+    if isinstance(conv, GroupConv2d):
+        return conv.sources()
+    return (conv.weight,) if conv.bias is None else (conv.weight, conv.bias)
+
+
+def _statistics(norm: nn.BatchNorm2d) -> tuple[Tensor, ...]:
     """All of it that the one convolution depends on."""
     tensors = (torch.tensor(norm.eps), norm.running_mean, norm.running_var, norm.weight, norm.bias)
     return tuple(tensor for tensor in tensors if tensor is not None)
 
 
-def _folded(conv: GroupConv2d, norm: FieldBatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Base filter and bias: s (w * x + b - mean) + shift, with s = scale / sqrt(variance + eps)."""
+def _folded(conv: Convolution, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Filter and bias: s (w * x + b - mean) + shift, with s = scale / sqrt(variance + eps)."""
     mean, variance = norm.running_mean, norm.running_var
     if mean is None or variance is None:
         raise ValueError("expected a batch norm with running statistics; ask fuses() first")
@@ -87,12 +109,14 @@ def _folded(conv: GroupConv2d, norm: FieldBatchNorm2d) -> tuple[Tensor, Tensor]:
         bias = bias + conv.bias * scale
     if norm.affine:
         bias = bias + norm.bias
-    return conv.normalised_weight() * scale[:, None, None], bias
+    weight = conv.normalised_weight() if isinstance(conv, GroupConv2d) else conv.weight
+    return weight * scale.view(-1, *[1] * (weight.ndim - 1)), bias
 
 
-def _with_filter(conv: GroupConv2d, weight: Tensor, bias: Tensor) -> GroupConv2d:
+def _with_filter(conv: Convolution, weight: Tensor, bias: Tensor) -> Convolution:
     made = copy.deepcopy(conv)
-    made.norm, made.index = None, conv.index  # a table, as large as the bank
+    if isinstance(made, GroupConv2d) and isinstance(conv, GroupConv2d):
+        made.norm, made.index = None, conv.index  # a table, as large as the bank
     made.weight = nn.Parameter(weight, requires_grad=False)
     made.bias = nn.Parameter(bias, requires_grad=False)
     return made.eval()

@@ -1,4 +1,4 @@
-"""A chain of layers whose field types are checked when it is built."""
+"""Chains of layers: one that joins layers in eval, one whose field types are checked when it is built."""
 
 from collections import OrderedDict
 
@@ -9,36 +9,19 @@ from eqgan.nn.eager import only_numbers_wanted
 from eqgan.nn.fusion import EvalFusion, fuses, rectified
 
 
-class FieldSequential(nn.Sequential):
-    """``nn.Sequential`` that refuses layers whose ``in_type`` is not the ``out_type`` before them.
-
-    Layers without types (pointwise nonlinearities, dropout) leave the type as it is.
-
-    Raises:
-        ValueError: naming the two layers and their types.
+class FusedSequential(nn.Sequential):
+    """``nn.Sequential`` that in eval without gradients does a convolution, the batch norm after it and a
+    rectifier at once (``EvalFusion``): the same numbers, up to rounding.
     """
 
     def __init__(self, *layers: nn.Module | OrderedDict[str, nn.Module]) -> None:
         super().__init__(*layers)  # type: ignore[arg-type]
-        self.in_type = self.out_type = None
         self._fusions: dict[int, EvalFusion] = {}
-        for position, layer in enumerate(self):
-            in_type = getattr(layer, "in_type", None)
-            if in_type is None:
-                continue
-            if self.out_type is not None and in_type != self.out_type:
-                raise ValueError(
-                    f"layer {position} ({type(layer).__name__}) expects {in_type}, "
-                    f"but the layers before it give {self.out_type}"
-                )
-            self.in_type = self.in_type or in_type
-            self.out_type = getattr(layer, "out_type", in_type)
 
     def forward(self, input: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         return self._fused(input) if only_numbers_wanted() else super().forward(input)
 
     def _fused(self, x: Tensor) -> Tensor:
-        """A convolution, the batch norm after it and a rectifier at once."""
         layers, place = list(self), 0
         while place < len(layers):
             if place + 1 == len(layers) or not fuses(layers[place], layers[place + 1]):
@@ -53,6 +36,32 @@ class FieldSequential(nn.Sequential):
                 place += 1
         return x
 
-    def train(self, mode: bool = True) -> "FieldSequential":
-        self._fusions.clear()
+    def train(self, mode: bool = True) -> "FusedSequential":
+        if mode:
+            self._fusions.clear()
         return super().train(mode)
+
+
+class FieldSequential(FusedSequential):
+    """A chain that refuses layers whose ``in_type`` is not the ``out_type`` before them.
+
+    Layers without types (pointwise nonlinearities, dropout) leave the type as it is.
+
+    Raises:
+        ValueError: naming the two layers and their types.
+    """
+
+    def __init__(self, *layers: nn.Module | OrderedDict[str, nn.Module]) -> None:
+        super().__init__(*layers)
+        self.in_type = self.out_type = None
+        for position, layer in enumerate(self):
+            in_type = getattr(layer, "in_type", None)
+            if in_type is None:
+                continue
+            if self.out_type is not None and in_type != self.out_type:
+                raise ValueError(
+                    f"layer {position} ({type(layer).__name__}) expects {in_type}, "
+                    f"but the layers before it give {self.out_type}"
+                )
+            self.in_type = self.in_type or in_type
+            self.out_type = getattr(layer, "out_type", in_type)

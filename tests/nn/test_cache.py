@@ -142,7 +142,7 @@ def test_a_stale_bank_would_be_noticed(layer):
     """The law fails where the check by value is taken out."""
     old = kept(layer).clone()
     write_through_data(layer)
-    layer._cache = (tuple(s.detach().clone() for s in layer._sources()), (old, None))
+    layer._cache = (tuple(s.detach().clone() for s in layer.sources()), (old, None))
     with pytest.raises(AssertionError, match="stale"):
         require_fresh(layer, old)
 
