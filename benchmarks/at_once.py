@@ -17,6 +17,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -58,8 +59,8 @@ def step(network: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], None]:
 
 
 def made(way: str, build: Callable[[], nn.Module]) -> nn.Module:
-    os.environ["EQGAN_CONV"] = way
-    return build()
+    with patch.dict(os.environ, EQGAN_CONV=way):
+        return build()
 
 
 def resampled(together: type, group: PlaneGroup, fields: tuple[int, int], side: int, rounds: int) -> Any:

@@ -87,7 +87,8 @@ static double one_case(int isa) {
   if (run(isa, &task, NULL)) abort();
   filter.packed = gradient.data();
   unpack(isa, &filter);
-  return sum_of(out, bfloat16 & 2) + sum_of(weight);
+  const double of_out = sum_of(out, bfloat16 & 2);  // one by one: compilers may order the terms of a sum
+  return of_out + sum_of(weight);
 }
 
 // Planes to fields, forwards and both ways back. A block of at least half as many rows fills a vector.
@@ -115,7 +116,10 @@ static double one_lifting(int isa) {
   }
   if (draw(0, 2) == 0) task.bias = NULL;
   if (run(isa, &task, NULL)) abort();
-  return sum_of(out, bfloat16 & 2) + sum_of(x, bfloat16 & 1) + sum_of(of_weight) + sum_of(of_bias);
+  double sum = sum_of(out, bfloat16 & 2);
+  sum += sum_of(x, bfloat16 & 1);
+  sum += sum_of(of_weight);
+  return sum + sum_of(of_bias);
 }
 
 // Maps to blocks of sites and back, by any table.
@@ -145,7 +149,11 @@ int main(int count, char **words) {
   told = count > 2;
   double sum = 0;
   for (int isa = 0; isa <= best_isa(); isa++)
-    for (int round = 0; round < rounds; round++) sum += one_case(isa) + one_lifting(isa) + one_move(isa);
+    for (int round = 0; round < rounds; round++) {
+      sum += one_case(isa);
+      sum += one_lifting(isa);
+      sum += one_move(isa);
+    }
   printf("%d cases, sum %g\n", 3 * rounds * (best_isa() + 1), sum);
   return sum == sum ? 0 : 1;
 }

@@ -247,11 +247,21 @@ def parser_of_forms(name: str, description: str, quick: str) -> argparse.Argumen
     return parser
 
 
+class ProgramParser(argparse.ArgumentParser):
+    """Sees to it that a check replaces no result: what it would write here by default goes to its --work."""
+
+    def parse_known_args(self, *args: Any, **options: Any) -> Any:
+        found, rest = super().parse_known_args(*args, **options)
+        if getattr(found, "check", False):
+            for name, value in vars(found).items():
+                if isinstance(value, Path) and value == self.get_default(name) and name != "work":
+                    setattr(found, name, found.work / value.relative_to(HERE.parent))
+        return found, rest
+
+
 def new_parser(name: str, description: str) -> argparse.ArgumentParser:
     """Where the data are, the runs, and the results."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ProgramParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", default=None)
     parser.add_argument("--work", type=Path, default=Path(f"runs_{name}"), help="where runs lie")
     parser.add_argument("--out", type=Path, default=HERE / "results" / f"{name}.json")

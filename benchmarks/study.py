@@ -17,8 +17,8 @@ another, to tell apart what the discriminator does and what the element does.
 
 Restartable: finished runs are kept in --work and not repeated, nor are those in the results file that were
 of the same settings; interrupted ones are resumed, and several of these programs may share one --work: each
-takes the runs that no other holds. Writes results/study.json, docs/study.md and docs/images/study*.png, from
-the runs that are finished.
+takes the runs that no other holds. Writes results/study.json (the full form study_full.json), docs/study.md
+and docs/images/study*.png, from the runs that are finished; with another --out all is run anew.
 """
 
 import contextlib
@@ -201,6 +201,7 @@ def trained(cell: Cell, form: Form, work: Path, root: list[str]) -> dict[str, An
         "training_seconds": summary["training_seconds"],
         "steps": summary["generator_steps"],
         "hardware": summary["versions"]["hardware"],
+        "versions": {name: summary["versions"][name] for name in ("eqgan", "torch")},
         "precision_of_numbers": summary["settings"].get("precision"),
         "curve": [{k: p[k] for k in ("step", "fid", "cpu_seconds")} for p in curve(work, cell.name)],
     }
@@ -296,8 +297,8 @@ def show_grids(runs: list[dict[str, Any]], work: Path, path: Path) -> None:
             shown.append((f"{disc}, {best['gen']} generator: FID {best['fid']:.1f}", best))
     named = Cell.of(shown[-1][1] or runs[0]).name
     folders = [work / "samples" / (named if of is None else Cell.of(of).name) for _, of in shown]
-    if not all(folder.is_dir() for folder in folders):
-        return  # runs of the results file, made elsewhere: the picture of then is of the same runs
+    if not all(any(folder.glob("epoch_*.png")) for folder in folders):
+        return  # they are of the results file and were made elsewhere: the picture that is there stays
     figure, axes = plt.subplots(1, len(shown), figsize=(5 * len(shown), 5.3), layout="constrained")
     for axis, folder, (title, of) in zip(axes, folders, shown):
         file = folder / "real.png" if of is None else sorted(folder.glob("epoch_*.png"))[-1]
@@ -313,7 +314,7 @@ def page(rows: list[dict[str, Any]], result: dict[str, Any]) -> str:
         "# What symmetry buys: the study",
         "",
         f"Written by `{result['program']}`, {result['form']} form, from {result['finished']} of "
-        f"{result['planned']} runs; numbers and settings in `benchmarks/results/study.json`. "
+        f"{result['planned']} runs; numbers and settings in `benchmarks/results/{result['file']}`. "
         f"{NAMES[result['data']]}, {result['steps']:,} generator steps of batch {result['batch']} each, on "
         f"{result['hardware']}. FID is the least of a run, chosen among six scores and scored again on fresh "
         "latents; mean (and least) over the seeds.",
@@ -389,6 +390,7 @@ def report(form: Form, named: str, work: Path, out: Path, docs: Path) -> None:
     result = {
         "program": "benchmarks/study.py",
         "form": named,
+        "file": out.name,
         "planned": len(list(cells(form))),
         "finished": len(runs),
         "steps": made_steps(form),
@@ -416,6 +418,8 @@ def main() -> None:
         parser.error("--whole goes with --quick; the full form is whole")
     quick = WHOLE_QUICK if options.whole else QUICK
     form, named = (quick, "quick") if options.quick else (CHECK, "check") if options.check else (FULL, "full")
+    if form is FULL and options.out == parser.get_default("out"):
+        options.out = options.out.with_name("study_full.json")
     root = root_words(options)
     known = recorded(form, options.out)
     todo = [] if options.report else [cell for cell in cells(form) if cell.name not in known]
@@ -426,8 +430,9 @@ def main() -> None:
             "held by another process" if found is None else f"minimum FID {found['fid']:.2f}",
             flush=True,
         )
-    told = WHOLE_QUICK if options.quick else form  # what --whole has added stays in the results file
-    report(told, named, options.work / named, options.out, options.docs)
+    if options.quick and not set(recorded(WHOLE_QUICK, options.out)) <= {cell.name for cell in cells(form)}:
+        form = WHOLE_QUICK  # what --whole has added stays in the results file
+    report(form, named, options.work / named, options.out, options.docs)
 
 
 if __name__ == "__main__":

@@ -334,6 +334,19 @@ def test_the_study_goes_on_from_its_results_file(study, tmp_path):
         assert study.recorded(changed, out) == {}
 
 
+def test_a_check_replaces_no_result(study, tmp_path):
+    """What it would write into the repository by default goes to where its runs are."""
+    many_runs = importlib.import_module("many_runs")
+    parser = many_runs.parser_of_forms("study", "", "quick")
+    usual = parser.parse_args([])
+    assert usual.out == BENCHMARKS / "results" / "study.json"
+    checked = parser.parse_args(["--check", "--work", str(tmp_path)])
+    assert checked.work == tmp_path
+    assert checked.out == tmp_path / "benchmarks" / "results" / "study.json"
+    assert checked.docs == tmp_path / "docs"
+    assert parser.parse_args(["--check", "--out", str(tmp_path / "x.json")]).out == tmp_path / "x.json"
+
+
 def test_a_cell_that_another_process_holds_is_left_to_it(study, monkeypatch, tmp_path):
     cell = next(study.cells(study.QUICK))
     monkeypatch.setattr(study, "trained", lambda *_: made_up_cell(cell, 3.0))

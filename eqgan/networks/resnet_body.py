@@ -72,6 +72,12 @@ class ResidualBlock(nn.Module):
         inner = self._first(self.conv1, self.bn1, x).relu()
         return (beside + self._second(self.conv2, self.bn2, inner)).relu()
 
+    def train(self, mode: bool = True) -> "ResidualBlock":
+        if mode:
+            self._first.clear()
+            self._second.clear()
+        return super().train(mode)
+
 
 class ResNetBody(Body):
     """A stem, stages of residual blocks, and the pools over fiber and space.

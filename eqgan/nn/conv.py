@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from eqgan.groups import FieldType, intertwiner_index
+from eqgan.nn.eager import is_ordinary_call
 from eqgan.nn.fourier import FourierPath
 from eqgan.nn.geometry import check_channels, output_size
 from eqgan.nn.kept import Kept, renewed
@@ -149,7 +150,7 @@ class GroupConv2d(nn.Module):
         return self._bank_and_bias()[0]
 
     def _bank_and_bias(self) -> tuple[Tensor, Tensor | None]:
-        if self.training or torch.compiler.is_compiling() or not self._may_cache():
+        if self.training or not self._may_cache():
             return self._normalised_bank(), self._bias_of_channels()
         self._cache = renewed(
             self._cache, self.sources(), lambda: (self._normalised_bank(), self._bias_of_channels())
@@ -173,7 +174,7 @@ class GroupConv2d(nn.Module):
         ):
             return False
         # On a GPU comparing values would wait for the device, and the gather is one small kernel there.
-        return self.weight.device.type == "cpu"
+        return self.weight.device.type == "cpu" and is_ordinary_call()
 
     def normalised_weight(self) -> Tensor:
         """The base filter of the normalised bank: the division is by one number."""
@@ -219,7 +220,7 @@ class GroupConv2d(nn.Module):
     def _fourier_forward(self, path: FourierPath, x: Tensor) -> Tensor:
         """The same numbers in fewer multiplications (docs/fast_group_convolution.md)."""
         as_it_is = path.lifting and self.norm is None  # of a small filter, comparing is what takes time
-        if as_it_is or self.training or torch.compiler.is_compiling() or not self._may_cache():
+        if as_it_is or self.training or not self._may_cache():
             return path.apply(x, self._filter_of_path(), self.bias)
         self._packed = renewed(self._packed, self.sources(), lambda: (path.pack(self._filter_of_path()),))
         return path.apply_packed(x, self._packed[1][0], self.bias)
@@ -229,7 +230,7 @@ class GroupConv2d(nn.Module):
         return super().train(mode)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cache": None, "_packed": None}
+        return {**super().__getstate__(), "_cache": None, "_packed": None}
 
     def extra_repr(self) -> str:
         text = f"{self.in_type} -> {self.out_type}, kernel_size={self.kernel_size}, "

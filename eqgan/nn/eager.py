@@ -1,10 +1,28 @@
 """When a layer may take a shorter way that gives the same numbers and nothing else."""
 
 import torch
+from torch.autograd import forward_ad
+
+_WITHOUT_NUMBERS = (torch._C._TorchDispatchModeKey.FAKE, torch._C._TorchDispatchModeKey.PROXY)
+
+
+def is_differentiated_forwards() -> bool:
+    """Whether derivatives go along with the numbers (``torch.func.jvp``, ``forward_ad.dual_level``)."""
+    return forward_ad._current_level >= 0
+
+
+def is_ordinary_call() -> bool:
+    """Whether tensors hold numbers of their own, which may be compared and kept.
+
+    That is, nobody records, transforms or fakes them (compile, export, trace, ``torch.func``, fake tensors).
+    """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
+        return False
+    if is_differentiated_forwards() or torch._C._functorch.peek_interpreter_stack() is not None:
+        return False
+    return all(torch._C._get_dispatch_mode(mode) is None for mode in _WITHOUT_NUMBERS)
 
 
 def only_numbers_wanted() -> bool:
-    """Whether no gradients are wanted and nobody writes the operations down (compile, export, trace)."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return False
-    return not torch.jit.is_tracing()  # type: ignore[attr-defined]
+    """An ordinary call without gradients."""
+    return not torch.is_grad_enabled() and is_ordinary_call()

@@ -17,6 +17,7 @@ Convolution = GroupConv2d | nn.Conv2d
 # Themselves and not what is derived of them: what others make of their weight is not known.
 _OF_FIELDS = (GroupConv2d, LiftingConv2d, UpsampleConv2d, ConvAvgPool2d)
 _OF_CHANNELS = (nn.Conv2d, PlainUpsampleConv2d)
+_DTYPES = (torch.float32, torch.float64)
 
 
 class EvalFusion:
@@ -28,9 +29,7 @@ class EvalFusion:
     """
 
     def __init__(self) -> None:
-        self._kept: Kept | None = None
-        self._of: Convolution | None = None
-        self._conv: Convolution | None = None
+        self._made: tuple[Kept, Convolution] | None = None
 
     def __call__(self, conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
         if fuses(conv, norm) and isinstance(conv, Convolution) and isinstance(norm, nn.BatchNorm2d):
@@ -39,11 +38,18 @@ class EvalFusion:
 
     def convolution(self, conv: Convolution, norm: nn.BatchNorm2d) -> Convolution:
         """The one that does both, of two layers that fuse."""
+        before = self._made
         sources = (*_sources(conv), *_statistics(norm))
-        kept = renewed(self._kept, sources, lambda: _folded(conv, norm))
-        if kept is not self._kept or conv is not self._of or self._conv is None:
-            self._kept, self._of, self._conv = kept, conv, _with_filter(conv, *kept[1])
-        return self._conv
+        kept = renewed(None if before is None else before[0], sources, lambda: _folded(conv, norm))
+        if before is None or kept is not before[0] or type(before[1]) is not type(conv):
+            before = kept, _with_filter(conv, *kept[1])
+            self._made = before  # in one write: another thread may be here
+        _share_settings(conv, before[1])
+        return before[1]
+
+    def clear(self) -> None:
+        """Lets what was kept go."""
+        self._made = None
 
     # It belongs to the layers it was made of: a copy of them makes its own.
 
@@ -58,9 +64,11 @@ def fuses(conv: nn.Module, norm: nn.Module) -> bool:
     """Whether the two layers may be called as one now."""
     if not _are_of_one_kind(conv, norm) or conv.training or norm.training or norm.running_mean is None:
         return False
-    if conv.weight.device.type != "cpu" or _is_watched(conv) or _is_watched(norm):
+    if not only_numbers_wanted() or _is_watched(conv) or _is_watched(norm):
         return False
-    return only_numbers_wanted()
+    # on other devices comparing what was kept waits for them, and half types would round the filter anew
+    weight, mean = conv.weight, norm.running_mean
+    return weight.device.type == "cpu" and weight.dtype == mean.dtype and weight.dtype in _DTYPES
 
 
 def _are_of_one_kind(conv: nn.Module, norm: nn.Module) -> bool:
@@ -81,7 +89,9 @@ def rectified(activation: nn.Module, fresh: Tensor) -> Tensor:
 
 
 def _is_watched(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks or _has_any_global_hook())
+    """Whether somebody else takes part in its calls: a hook, or a compiled form of its own."""
+    hooks = module._forward_hooks or module._forward_pre_hooks or _has_any_global_hook()
+    return bool(hooks) or module._compiled_call_impl is not None
 
 
 def _sources(conv: Convolution) -> tuple[Tensor, ...]:
@@ -113,10 +123,23 @@ def _folded(conv: Convolution, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     return weight * scale.view(-1, *[1] * (weight.ndim - 1)), bias
 
 
+_OWN = {"_parameters", "_modules", "_cache", "_packed", "norm", "bias"}
+
+
 def _with_filter(conv: Convolution, weight: Tensor, bias: Tensor) -> Convolution:
-    made = copy.deepcopy(conv)
-    if isinstance(made, GroupConv2d) and isinstance(conv, GroupConv2d):
-        made.norm, made.index = None, conv.index  # a table, as large as the bank
-    made.weight = nn.Parameter(weight, requires_grad=False)
-    made.bias = nn.Parameter(bias, requires_grad=False)
-    return made.eval()
+    """The same layer with another filter and no norm; all else it shares."""
+    made = copy.copy(conv)
+    made.__dict__["_modules"] = {}  # of a group convolution, its spectral norm
+    if isinstance(made, GroupConv2d):
+        made.norm = None
+    made.__dict__.pop("bias", None)  # where it is None it may lie there
+    made.__dict__["_parameters"] = {
+        "weight": nn.Parameter(weight, requires_grad=False),
+        "bias": nn.Parameter(bias, requires_grad=False),
+    }
+    return made
+
+
+def _share_settings(conv: Convolution, made: Convolution) -> None:
+    """Such as its padding and its fast path, which somebody may have changed meanwhile."""
+    made.__dict__.update({name: value for name, value in conv.__dict__.items() if name not in _OWN})

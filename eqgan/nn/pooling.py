@@ -187,14 +187,16 @@ class MaxPool2d(_SpatialPool):
         self, x: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch channels height2 width2"]:
         self._check(x)
-        if self._in_blocks(x) and only_numbers_wanted():
+        if only_numbers_wanted() and self._in_blocks(x):
             # on a CPU without their places maxima take a tenth of the time
             rows = reduce(torch.maximum, x.unflatten(-2, (-1, self.kernel_size)).unbind(-2))
             return reduce(torch.maximum, rows.unflatten(-1, (-1, self.kernel_size)).unbind(-1))
         return F.max_pool2d(x, self.kernel_size, self.stride, self.padding)
 
     def _in_blocks(self, x: Tensor) -> bool:
-        """Whether the windows are blocks of whole maps."""
+        """Whether the windows are blocks, of more than a site, of whole maps."""
+        if self.kernel_size == 1:
+            return False
         whole = x.shape[-2] % self.kernel_size == x.shape[-1] % self.kernel_size == 0
         return whole and self.stride == self.kernel_size and not self.padding and x.device.type == "cpu"
 

@@ -9,8 +9,12 @@ from unittest.mock import patch
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from eqgan.groups import P4, P4M, Z2, regular, scalar
+from eqgan.networks import ResNet18
+from eqgan.networks.freezing import freeze
 from eqgan.networks.resnet_body import ResidualBlock
 from eqgan.nn import (
     ConvAvgPool2d,
@@ -22,6 +26,7 @@ from eqgan.nn import (
     MaxPool2d,
     PlainUpsampleConv2d,
     UpsampleConv2d,
+    by_filter_banks,
 )
 from eqgan.nn.fusion import fuses
 
@@ -195,7 +200,7 @@ def test_copies_and_files_do_not_carry_it():
     expected = joined(layers, x)
     names = set(layers.state_dict())
     for other in (copy.deepcopy(layers), pickle.loads(pickle.dumps(layers))):
-        assert all(fusion._conv is None for fusion in other._fusions.values())
+        assert all(fusion._made is None for fusion in other._fusions.values())
         assert torch.equal(joined(other, x), expected)
         nn.init.normal_(other[0].weight)
         joined(other, x)
@@ -273,7 +278,9 @@ def test_residual_blocks(preactivation):
     with torch.no_grad():
         torch.testing.assert_close(block(x), expected, atol=1e-12, rtol=1e-12)
         assert fuses(block.conv1, block.bn2 if preactivation else block.bn1)
-    assert block._first._conv is not None
+    assert block._first._made is not None
+    block.train()
+    assert block._first._made is None, "filters are kept through training"
 
 
 def test_layers_with_names():
@@ -298,3 +305,159 @@ def test_the_maximum_of_blocks_is_that_of_windows(window, stride, padding, side)
     assert torch.equal(found.isnan(), expected.isnan())
     assert torch.equal(found.nan_to_num(), expected.nan_to_num())
     assert torch.equal(pool(x).nan_to_num(), expected.nan_to_num())
+
+
+def test_a_window_of_one_site_gives_a_map_of_its_own():
+    pool, x = MaxPool2d(regular(P4, 2), 1), torch.randn(2, 8, 5, 5)
+    given = x.clone()
+    with torch.no_grad():
+        pool(x).zero_()
+    assert torch.equal(x, given)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_pooling_records_maps_of_any_size():
+    pool, x = MaxPool2d(regular(Z2, 2), 2), torch.randn(2, 2, 8, 8)
+    sides = {2: torch.export.Dim("h", min=4, max=64), 3: torch.export.Dim("w", min=4, max=64)}
+    with torch.no_grad():
+        program = torch.export.export(pool, (x,), dynamic_shapes={"x": sides}).module()
+    other = torch.randn(2, 2, 9, 12)
+    assert torch.equal(program(other), nn.functional.max_pool2d(other, 2))
+
+
+# ---- calls that are not ordinary --------------------------------------------------------------------------
+
+
+def functional(layers, x):
+    doubled = {name: 2 * value for name, value in layers.named_parameters()}
+    return torch.func.functional_call(layers, doubled, (x,))
+
+
+def over_networks(layers, x):
+    stacked = {name: torch.stack([value, 2 * value]) for name, value in layers.named_parameters()}
+    return torch.func.vmap(lambda p: torch.func.functional_call(layers, p, (x,)))(stacked)
+
+
+def recorded(layers, x):
+    return make_fx(layers)(x)(x)
+
+
+def forward_derivative(layers, x):
+    values = {name: value.detach() for name, value in layers.named_parameters()}
+
+    def call(parameters):
+        return torch.func.functional_call(layers, parameters, (x,))
+
+    return torch.func.jvp(call, (values,), ({k: v.cos() for k, v in values.items()},))[1]
+
+
+@pytest.mark.filterwarnings("ignore:.*batching rule", "ignore:.*torch.jit.script")
+@pytest.mark.parametrize("call", [functional, over_networks, recorded, forward_derivative])
+@pytest.mark.parametrize("kind", ["regular", "plain"])
+def test_transforms_see_the_layers(call, kind):
+    torch.manual_seed(0)
+    layers = chain() if kind == "regular" else FusedSequential(nn.Conv2d(8, 3, 3), lived(nn.BatchNorm2d(3)))
+    layers = layers.double().eval()
+    x = torch.randn(3, 8, 8, 8, dtype=torch.float64)
+    with torch.no_grad():
+        layers(x)  # something is kept
+        for _ in range(2):
+            found = call(layers, x)
+    plain = nn.Sequential(*copy.deepcopy(layers))
+    expected = call(plain, x)
+    torch.testing.assert_close(found, expected.detach(), atol=1e-12, rtol=1e-12)
+    if call is not recorded:
+        assert not torch.equal(found, layers(x)), "the call changed nothing: the test shows nothing"
+
+
+def test_fake_tensors_need_no_numbers():
+    layers = chain()
+    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as fake:
+        assert layers(fake.from_tensor(images(layers))).shape == (3, 12, 6, 6)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
+def test_forward_derivatives_of_one_convolution():
+    """In the filter, in eval: what is kept has no derivative."""
+    layer = chain()[0]
+    x = torch.randn(3, 8, 8, 8, dtype=torch.float64)
+    layer(x)
+
+    def call(weight):
+        return torch.func.functional_call(layer, {"weight": weight}, (x,))
+
+    direction = torch.randn_like(layer.weight)
+    found = torch.func.jvp(call, (layer.weight.detach(),), (direction,))[1]
+    layer.bias.data.zero_()
+    expected = torch.func.functional_call(layer, {"weight": direction}, (x,))
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-12)
+
+
+def test_a_compiled_layer_is_called_as_it_is():
+    layers = chain()
+    x = images(layers)
+    expected = joined(layers, x)
+    layers[0].compile(backend="eager")
+    with torch.no_grad():
+        assert not fuses(*layers[:2])
+        torch.testing.assert_close(layers(x), expected, atol=1e-12, rtol=1e-12)
+        copied = copy.deepcopy(layers)
+        nn.init.zeros_(copied[0].weight)
+        assert not torch.allclose(copied(x), expected), "a copy calls the layer that it was copied of"
+
+
+def test_half_types_keep_the_layers():
+    layers = chain().float()
+    x = images(layers).bfloat16()
+    layers[0].bfloat16()
+    with torch.no_grad():
+        assert not fuses(*layers[:2])
+        layers(x)
+        assert not fuses(*layers.bfloat16()[:2])
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_a_norm_without_scale_is_another(affine):
+    layers = chain(affine=affine)
+    x = images(layers)
+    joined(layers, x)
+    other = FieldBatchNorm2d(layers[1].in_type, affine=not affine).double().eval()
+    other.load_state_dict(layers[1].state_dict(), strict=False)
+    if other.affine:
+        lived(other)
+    layers[1] = other
+    torch.testing.assert_close(joined(layers, x), one_by_one(layers, x), atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_bias_that_comes_or_goes_is_not_missed(bias):
+    layers = chain(bias=bias)
+    x = images(layers)
+    joined(layers, x)
+    with torch.no_grad():
+        layers[0](x)
+    new = None if bias else nn.Parameter(torch.ones(3, dtype=torch.float64))
+    layers[0].bias = new
+    torch.testing.assert_close(joined(layers, x), one_by_one(layers, x), atol=1e-12, rtol=1e-12)
+    with torch.no_grad():
+        torch.testing.assert_close(layers[0](x), one_by_one(layers[:1], x), atol=1e-12, rtol=1e-12)
+
+
+def test_the_way_is_that_of_the_layer(monkeypatch):
+    monkeypatch.setenv("EQGAN_CONV", "fourier")
+    layers = chain()
+    joined(layers, images(layers))
+    made = layers._fusions[0]
+    with by_filter_banks(layers):
+        assert made.convolution(*layers[:2])._fourier is None
+    assert made.convolution(*layers[:2])._fourier is layers[0]._fourier is not None
+
+
+def test_a_network_whose_filters_are_partly_frozen_is_evaluated():
+    network = ResNet18((1, 33, 33), 3, P4, width=4)
+    freeze(network, "off-identity")
+    x = torch.randn(2, 1, 33, 33)
+    network.eval()
+    expected = network(x).detach()
+    with torch.no_grad():
+        torch.testing.assert_close(network(x), expected, atol=1e-4, rtol=1e-4)

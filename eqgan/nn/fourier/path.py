@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
 from eqgan.groups import FieldType, PointGroup
+from eqgan.nn.eager import is_differentiated_forwards
 from eqgan.nn.fourier.choice import KINDS, NEVER, least_sites, mode
 from eqgan.nn.fourier.engine import engine
 from eqgan.nn.fourier.lifting import FEWEST_SITES
@@ -84,7 +84,7 @@ class FourierPath:
             return False
         if device not in DTYPES or weight.dtype != torch.float32 or not (self.forced or device == "cpu"):
             return False
-        if _recorded(x):  # before a size is compared: a recorded one may be any
+        if _recorded():  # before a size is compared: a recorded one may be any
             return False
         lower = torch.is_autocast_enabled(device)
         if not _dtype_serves(x, device, lower):
@@ -169,12 +169,12 @@ def _channels_last(x: Tensor) -> bool:
     return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
-def _recorded(x: Tensor) -> bool:
+def _recorded() -> bool:
     """Whether the operations are written down for elsewhere, or differentiated forwards."""
     exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
     if exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined]
         return True
-    return not torch.compiler.is_compiling() and forward_ad.unpack_dual(x).tangent is not None
+    return not torch.compiler.is_compiling() and is_differentiated_forwards()
 
 
 @torch.no_grad()

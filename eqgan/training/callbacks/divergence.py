@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 
 
 class DivergedError(ValueError):
@@ -68,8 +67,3 @@ def scale_learning_rates(trainer: pl.Trainer, factor: float) -> None:
                 group["initial_lr"] *= factor
     for config in trainer.lr_scheduler_configs:
         config.scheduler.base_lrs = [rate * factor for rate in config.scheduler.base_lrs]
-
-
-def learning_rates(trainer: pl.Trainer) -> list[float]:
-    """The rate of every optimiser, as it is now."""
-    return [float(torch.as_tensor(o.param_groups[0]["lr"])) for o in trainer.optimizers]
