@@ -23,6 +23,9 @@ _DTYPES = (torch.float32, torch.float64)
 class EvalFusion:
     """``norm(conv(x))``, in eval without gradients on a CPU by one convolution with scaled filters.
 
+    Called with (conv, norm, x): a convolution of this package or ``nn.Conv2d``, the batch norm of its output,
+    and maps (batch, channels, height, width). Keep one for each place where it is called; it holds no state.
+
     The convolution is kept until anything changes that it was made of. Where it would not be the same to the
     user (training, gradients wanted, hooks, recording) or is not known to pay (a GPU), the two layers are
     called.
