@@ -43,12 +43,12 @@ def of(results: dict[str, Any], part: str) -> Cases:
 
 
 def work_of(case: dict[str, Any]) -> choice.Work:
-    return choice.Work.of(*layer_of(case))
+    return choice.Work.of(layer_of(case))
 
 
-def layer_of(case: dict[str, Any]) -> tuple[Any, ...]:
-    group = PLANE_GROUPS[case["group"]].point_group
-    return group, case["size"], *case["fields"], case.get("lifting", False), case.get("stride", 1)
+def layer_of(case: dict[str, Any]) -> choice.Layer:
+    group, how = PLANE_GROUPS[case["group"]].point_group, (case.get("lifting", False), case.get("stride", 1))
+    return choice.Layer(group, case["size"], *case["fields"], *how)
 
 
 def side_of(case: dict[str, Any]) -> int:
@@ -103,7 +103,7 @@ def positive_fit(terms: np.ndarray, nanoseconds: np.ndarray) -> tuple[list[float
 
 
 def chosen(case: dict[str, Any], kind: str) -> bool:
-    least = choice.least_sites(kind, *layer_of(case))
+    least = choice.least_sites(kind, layer_of(case))
     return considered(case) and sites_of(case) >= least
 
 

@@ -24,7 +24,8 @@ class EvalFusion:
     """``norm(conv(x))``, in eval without gradients on a CPU by one convolution with scaled filters.
 
     Called with (conv, norm, x): a convolution of this package or ``nn.Conv2d``, the batch norm of its output,
-    and maps (batch, channels, height, width). Keep one for each place where it is called; it holds no state.
+    and maps (batch, channels, height, width). Keep one for each place where it is called; a checkpoint does
+    not know of it.
 
     The convolution is kept until anything changes that it was made of. Where it would not be the same to the
     user (training, gradients wanted, hooks, recording) or is not known to pay (a GPU), the two layers are

@@ -388,19 +388,21 @@ def test_chosen_by_size(monkeypatch):
     measured = {"regular": {"groups": ["C4"], "times": times, "margins": margins}}
     fits = {"fits": {choice.instruction_set(): measured}}
     monkeypatch.setattr(choice, "measured", lambda: fits)
-    work = choice.Work.of(P4.point_group, 3, 2, 3)
+    work = choice.Work.of(choice.Layer(P4.point_group, 3, 2, 3))
     expected = int(1000 / (work.dense - 0.5 * work.multiplications)) + 1
     for kind in choice.KINDS:
-        assert choice.least_sites(kind, P4.point_group, 3, 2, 3) == expected
-        assert choice.least_sites(kind, P4M.point_group, 3, 2, 3) == choice.NEVER
-        assert choice.least_sites(kind, P4.point_group, 1, 2, 3) == choice.NEVER
-        assert choice.least_sites(kind, P4.point_group, 3, 2, 3, True) == choice.NEVER
+        assert choice.least_sites(kind, choice.Layer(P4.point_group, 3, 2, 3)) == expected
+        assert choice.least_sites(kind, choice.Layer(P4M.point_group, 3, 2, 3)) == choice.NEVER
+        assert choice.least_sites(kind, choice.Layer(P4.point_group, 1, 2, 3)) == choice.NEVER
+        assert choice.least_sites(kind, choice.Layer(P4.point_group, 3, 2, 3, True)) == choice.NEVER
     lifting = {kind: {"fourier": fast, "bank": [0.0, 0.0, 2.0, 0.0, 0.0]} for kind in times}
     measured["lifting"] = {"groups": ["C4"], "times": lifting, "margins": margins}
     dense = 2 * 3 * 9 * 4  # as many multiplications either way
     expected_of_lifting = int(1000 / (2 * dense - 0.5 * dense)) + 1
-    assert choice.least_sites("eval", P4.point_group, 3, 2, 3, True) == expected_of_lifting
-    assert choice.least_sites("eval", P4.point_group, 3, 4, 3, True) == choice.NEVER, "36 rows of patches"
+    assert choice.least_sites("eval", choice.Layer(P4.point_group, 3, 2, 3, True)) == expected_of_lifting
+    assert choice.least_sites("eval", choice.Layer(P4.point_group, 3, 4, 3, True)) == choice.NEVER, (
+        "36 rows of patches"
+    )
     times["eval_bf16"] = {"fourier": [0.0, 0.0, 9.0, 0.0, 0.0, 0.0, 0.0], "bank": slow}
     chosen = FourierPath.of(regular(P4, 2), regular(P4, 3), 3, 1, 1)
     assert chosen.least_sites == (expected, expected, expected, choice.NEVER)
@@ -411,7 +413,7 @@ def test_chosen_by_size(monkeypatch):
             found = chosen.takes(x, torch.empty(0))
         assert found == (taken and engine.engine(P4.point_group) is not None), (lower, grad)
     fits["fits"] = {}
-    assert choice.least_sites("training", P4.point_group, 3, 2, 3) == choice.NEVER
+    assert choice.least_sites("training", choice.Layer(P4.point_group, 3, 2, 3)) == choice.NEVER
     assert FourierPath.of(regular(P4, 2), regular(P4, 2), 3, 1, 1) is None
 
 

@@ -191,7 +191,7 @@ def test_what_has_no_blocks():
     with pytest.raises(ValueError, match="whole 2x2 blocks, got"):
         torch.ops.eqgan.to_blocks(torch.randn(1, 4, 5, 6), flat_generators(P4.point_group), 2, 0, False)
     with pytest.raises(ValueError, match="makes blocks, got 2"):
-        choice.Work.of(P4.point_group, 3, 1, 1, stride=2)
+        choice.Work.of(choice.Layer(P4.point_group, 3, 1, 1, stride=2))
 
 
 @pytest.mark.usefixtures("without_shape_checks")
@@ -252,7 +252,7 @@ def test_chosen_by_size_where_it_was_measured(monkeypatch):
     fits = {"fits": {choice.instruction_set(): {"regular": regular_fit}}}
     monkeypatch.setattr(choice, "measured", lambda: fits)
     layer = make()
-    work = choice.Work.of(P4.point_group, 4, 2, 3, stride=2)
+    work = choice.Work.of(choice.Layer(P4.point_group, 4, 2, 3, stride=2))
     assert work.moved == 4 * 2 * 4, "planes of blocks"
     expected = int(1000 / (work.dense - 0.5 * work.multiplications - 2 * work.moved)) + 1
     assert layer._fourier.least_sites == (expected,) * 4

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -50,6 +50,18 @@ def _up(fields: int) -> int:
     return -(-fields // 4) * 4
 
 
+class Layer(NamedTuple):
+    """What the choice depends on."""
+
+    group: PointGroup
+    size: int
+    fields_in: int
+    fields_out: int
+    lifting: bool = False
+    stride: int = 1
+    transposed: bool = False  # then the stride is of the output
+
+
 @dataclass(frozen=True)
 class Work:
     """What both ways do for a layer: a constant, for its filter, and for each output site."""
@@ -62,17 +74,9 @@ class Work:
     moved: int = 0  # values moved to blocks or from them, of a strided layer
 
     @classmethod
-    def of(
-        cls,
-        group: PointGroup,
-        size: int,
-        fields_in: int,
-        fields_out: int,
-        lifting: bool = False,
-        stride: int = 1,
-        transposed: bool = False,
-    ) -> "Work":
+    def of(cls, layer: Layer) -> "Work":
         """Of a layer that the fast path can serve at all; of a transposed one, for a site of its blocks."""
+        group, size, fields_in, fields_out, lifting, stride, transposed = layer
         if stride > 1:
             blocks = fields_of_blocks(group, size, stride, lifting)
             if blocks is None:
@@ -80,9 +84,9 @@ class Work:
                     f"expected a stride that makes blocks, got {stride} for a window of {size} under {group}"
                 )
             if transposed:
-                work = cls.of(group, size // stride, fields_in, fields_out * blocks)
+                work = cls.of(Layer(group, size // stride, fields_in, fields_out * blocks))
                 return replace(work, moved=work.values[1])
-            work = cls.of(group, size // stride, fields_in * blocks, fields_out)
+            work = cls.of(Layer(group, size // stride, fields_in * blocks, fields_out))
             return replace(work, moved=work.values[0])
         order, pairs, cells = group.order, fields_in * fields_out, size * size
         values = fields_in if lifting else fields_in * order, fields_out * order
@@ -116,16 +120,7 @@ def measured() -> dict[str, Any]:
     return found
 
 
-def least_sites(
-    kind: str,
-    group: PointGroup,
-    size: int,
-    fields_in: int,
-    fields_out: int,
-    lifting: bool = False,
-    stride: int = 1,
-    transposed: bool = False,
-) -> int:
+def least_sites(kind: str, layer: Layer) -> int:
     """Output sites from which on the fast path is expected to be faster by the margin; NEVER if it is not.
 
     Args:
@@ -133,13 +128,14 @@ def least_sites(
     """
     if (chosen := mode()) != "auto":
         return 0 if chosen == "fourier" else NEVER
-    patches = lifting and stride == 1  # strided, planes become regular fields of blocks
+    group, size, stride = layer.group, layer.size, layer.stride
+    patches = layer.lifting and stride == 1  # strided, planes become regular fields of blocks
     fits = measured()["fits"].get(instruction_set(), {}).get("lifting" if patches else "regular")
     if fits is None or group.name not in fits["groups"] or size == stride:
         return NEVER  # one cell is a matrix product, which no convolution need be gathered for
-    if patches and fields_in * size * size > MOST_PATCH_ROWS:
+    if patches and layer.fields_in * size * size > MOST_PATCH_ROWS:
         return NEVER
-    work, fit = Work.of(group, size, fields_in, fields_out, lifting, stride, transposed), fits["times"][kind]
+    work, fit = Work.of(layer), fits["times"][kind]
     if len(work.fourier_terms(1)) > len(fit["fourier"]) and work.moved:
         return NEVER  # measured before there were strided layers
     return crossing(work, fit, fits["margins"][kind])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from eqgan.groups import FieldType, PointGroup
 from eqgan.nn.eager import is_differentiated_forwards
-from eqgan.nn.fourier.choice import KINDS, NEVER, least_sites, mode
+from eqgan.nn.fourier.choice import KINDS, NEVER, Layer, least_sites, mode
 from eqgan.nn.fourier.engine import engine
 from eqgan.nn.fourier.lifting import FEWEST_SITES
 from eqgan.nn.fourier.native import output_side
@@ -67,8 +67,9 @@ class FourierPath:
             return None
         if stride > 1 and fields_of_blocks(group, size, stride, lifting) is None:
             return None
-        shape = group, size, in_type.multiplicity, out_type.multiplicity, lifting, stride, transposed
-        least = tuple(least_sites(kind, *shape) for kind in KINDS)
+        multiplicities = in_type.multiplicity, out_type.multiplicity
+        layer = Layer(group, size, *multiplicities, lifting, stride, transposed)
+        least = tuple(least_sites(kind, layer) for kind in KINDS)
         if min(least) == NEVER:
             return None
         order = None
