@@ -240,7 +240,7 @@ def table(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def draw(rows: list[dict[str, Any]], runs: list[dict[str, Any]], path: Path, title: str) -> None:
-    """Minimum FID against the share of the images, of cells with all seeds, and its course at a tenth of them."""
+    """Minimum FID against the share of the images, where all seeds are there, and its course at a tenth."""
     seeds = max(len(row["seeds"]) for row in rows)
     rows = [row for row in rows if len(row["seeds"]) == seeds]
     generators = list(dict.fromkeys(row["generator"] for row in rows))
