@@ -73,9 +73,8 @@ class ResidualBlock(nn.Module):
         return (beside + self._second(self.conv2, self.bn2, inner)).relu()
 
     def train(self, mode: bool = True) -> "ResidualBlock":
-        if mode:
-            self._first.clear()
-            self._second.clear()
+        self._first.clear()
+        self._second.clear()
         return super().train(mode)
 
 

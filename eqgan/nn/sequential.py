@@ -37,8 +37,7 @@ class FusedSequential(nn.Sequential):
         return x
 
     def train(self, mode: bool = True) -> "FusedSequential":
-        if mode:
-            self._fusions.clear()
+        self._fusions.clear()
         return super().train(mode)
 
 

@@ -243,14 +243,15 @@ class GAN(pl.LightningModule):
         """Images in [-1, 1] of the averaged generator, which no training step disturbs."""
         return torch.cat([images for images, _ in self.sampled(latents, labels)])
 
-    @torch.inference_mode()
     def sampled(
         self, latents: Tensor, labels: Tensor | None = None
     ) -> Iterator[tuple[Tensor, Tensor | None]]:
         """``sample`` in pieces with their labels, so that many images need no more memory than a thousand."""
         generator = self.ema.module.eval()
         for some, given in self.pieces(latents, labels):
-            yield generator(some) if given is None else generator(some, given), given
+            with torch.inference_mode():  # not around the yield: what is between two pieces is the caller's
+                images = generator(some) if given is None else generator(some, given)
+            yield images, given
 
     @staticmethod
     def pieces(latents: Tensor, labels: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor | None]]:
