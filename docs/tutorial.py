@@ -1,6 +1,6 @@
 """From "my images have no up" to an exported classifier that cannot tell which way up they are.
 
-    pip install eqgan onnx onnxscript onnxruntime && python docs/tutorial.py
+    pip install -e . onnx onnxscript onnxruntime && python docs/tutorial.py
 
 Half a minute on a laptop. What it prints is at the end of this file, and a test checks it. To use your own
 images, put them into one folder a class, `photos/train/cats/1.png`, and write `--data photos --size 28`.

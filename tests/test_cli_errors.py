@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from eqgan.cli import train_gan
+from eqgan.cli.classify import classify
 from tests.complaints import complaint_of
 
 
@@ -28,6 +29,35 @@ def complaint(capsys, tmp_path):
         return line
 
     return run
+
+
+# --- words in the wrong place -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "setting"), [("disc: p4", "discriminator.group"), ("batch_size: 8", "dataset.batch_size")]
+)
+def test_short_forms_in_a_file_are_told_their_settings(line, setting, complaint, tmp_path):
+    (tmp_path / "c.yaml").write_text(line + "\n")
+    found = complaint("--config", "c.yaml", status=2)
+    assert f"{line.partition(':')[0]!r} is short for the command line only: expected {setting!r}" in found
+
+
+def test_a_run_of_the_other_kind_is_not_resumed(capsys, tmp_path):
+    for kind, key, train in (("classifier", "network", train_gan), ("GAN", "generator", classify)):
+        folder = tmp_path / "logs" / kind
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").write_text(f"{key}: null\n")
+        line = complaint_of(lambda train=train, kind=kind: train(["--resume", kind]), capsys, 1)
+        assert re.match(rf"--resume {kind}: expected the run of a .* got that of a {kind} ", line)
+
+
+def test_folders_that_cannot_be_made_leave_nothing(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    words = ["--data", "digits", "--epochs", "1", "--samples_dir", "file/samples"]
+    line = complaint_of(lambda: train_gan(words), capsys, 1)
+    assert "Choose another --log_dir or --samples_dir" in line
+    assert not [path for path in (tmp_path / "logs").iterdir() if path.is_dir()]
 
 
 # --- mistypes --------------------------------------------------------------------------------------------
@@ -53,7 +83,7 @@ def test_unknown_options_name_the_nearest(words, typed, nearest, complaint):
 
 def test_a_setting_of_another_class_lists_its_own(complaint):
     line = complaint("--disc-arch", "mlp", "--disc", "p4", status=2)
-    assert "unknown setting 'group'" in line
+    assert "unknown setting 'group': the class that was chosen has no plane group" in line
     assert "hidden, dropout, spectral" in line
 
 

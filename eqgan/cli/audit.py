@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +9,15 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from eqgan.cli.command import CommandParser, as_json, device_option, group_option, run_command, whole
+from eqgan.cli.command import (
+    CommandParser,
+    as_json,
+    device_option,
+    group_option,
+    named_run,
+    run_command,
+    whole,
+)
 from eqgan.data.loader import to_unit
 from eqgan.data.sources import load_images
 from eqgan.metrics.audit import ANGLES, Audit, audit
@@ -94,7 +101,7 @@ def _audit(options: argparse.Namespace) -> dict[str, Any]:
 
 def _network(target: str) -> nn.Module:
     """The discriminator or classifier of a checkpoint, or what a dotted path makes."""
-    path = Path(target)
+    path = named_run(target)
     if path.suffix != ".ckpt" and not path.exists():
         return module_from_path(target)
     path = find_checkpoint(path)

@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -83,6 +84,14 @@ def whole(least: int) -> Callable[[str], int]:
         return value
 
     return number
+
+
+def named_run(text: str, log_dir: Path = Path("logs")) -> Path:
+    """What a command is given of a run: a path as it is, or the bare name of one under ``logs/``."""
+    path, there = Path(text), log_dir / text
+    if path.name != text or path.exists() or not (there.is_dir() or not path.suffix):
+        return path
+    return there
 
 
 def device_option(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 import eqgan
-from eqgan.cli.command import CommandParser, as_json, run_command, whole
+from eqgan.cli.command import CommandParser, as_json, named_run, run_command, whole
 from eqgan.files import atomic_write
 from eqgan.training.comparison import (
     AXES,
@@ -27,6 +27,7 @@ from eqgan.training.comparison import (
     final_numbers,
     read_runs,
     scored_differently,
+    why_no_gan,
 )
 
 EXAMPLES = """\
@@ -73,7 +74,10 @@ def _parser() -> CommandParser:
 
 
 def _compare(options: argparse.Namespace) -> dict[str, Any]:
-    runs = read_runs([_folder(name, options.log_dir) for name in options.runs], options.samples_dir)
+    folders = [named_run(name, options.log_dir) for name in options.runs]
+    if len(folders) > 1:
+        folders = _of_gans(folders)
+    runs = read_runs(folders, options.samples_dir)
     if not any(run.best() for run in runs):
         raise ValueError(
             f"none of these runs has a score yet ({', '.join(run.label for run in runs)}). "
@@ -91,10 +95,16 @@ def _compare(options: argparse.Namespace) -> dict[str, Any]:
     return told
 
 
-def _folder(name: str, log_dir: Path) -> Path:
-    """The folder meant: a path as it is, a bare name in the folder of logs."""
-    path = Path(name)
-    return path if path.exists() or path.name != name else log_dir / name
+def _of_gans(folders: list[Path]) -> list[Path]:
+    """Without the folders of other things, such as ``logs/*`` gives beside them; each is told."""
+    kept = []
+    for folder in folders:
+        reason = why_no_gan(folder) if folder.is_dir() else None
+        if reason is None:
+            kept.append(folder)
+        else:
+            print(f"eqgan compare: leaving out {folder}: {reason}", file=sys.stderr)
+    return kept or folders
 
 
 def page(runs: list[RunRecord], grids: int = 60) -> str:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from eqgan.cli.building import feature_extractor
-from eqgan.cli.command import CommandParser, as_json, device_option, run_command, whole
+from eqgan.cli.command import CommandParser, as_json, device_option, named_run, run_command, whole
 from eqgan.data.imageset import ImageSet
 from eqgan.data.loader import to_unit
 from eqgan.data.module import ImageData
@@ -59,7 +59,7 @@ def _parser() -> CommandParser:
         EXAMPLES,
     )
     add = parser.add_argument
-    add("target", metavar="CKPT", type=Path, help="a checkpoint or run; or images, an .npz file or folder")
+    add("target", metavar="RUN", type=named_run, help="a run or checkpoint; or images, an .npz or a folder")
     add("--reference", help="real images: rotmnist, mnist, digits, a folder, an .npz (default: the run's)")
     add("--split", help="of the reference (default: the run's, else test if there is one, else train)")
     add("--data-root", help="where MNIST lies; else EQGAN_DATA, else data/")

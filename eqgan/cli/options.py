@@ -8,9 +8,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn, get_args
 
 import jsonargparse
+import yaml
 
 import eqgan.training.rebuild  # noqa: F401  registers the types that settings may have
 from eqgan.nearest import nearest
@@ -39,10 +41,11 @@ class Parser(jsonargparse.ArgumentParser):
     """A parser whose complaints are one line that names the nearest known key or value.
 
     Attributes:
-        short_forms: options that ``expand_words`` understands besides the parser's own, and may be meant.
+        short_forms: options that ``expand_words`` understands besides the parser's own, and may be meant,
+            with the settings they stand for.
     """
 
-    short_forms: tuple[str, ...] = ()
+    short_forms: Short = MappingProxyType({})
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         fail(self._clear(str(ex or message)), status=2)
@@ -102,12 +105,20 @@ class Parser(jsonargparse.ArgumentParser):
     def _unknown(self, typed: str) -> str:
         if not self._settings():
             return f"unknown setting {typed!r}: the class that was chosen has none."
+        if target := self.short_forms.get(f"--{typed.replace('_', '-')}"):
+            return (
+                f"{typed!r} is short for the command line only: expected {target.lstrip('-')!r} in a file "
+                "(--print_config shows the settings that the words of a command line stand for)"
+            )
+        if typed == "group" and not self._is_whole():
+            told = "the class that was chosen has no plane group; leave out the option that names one"
+            return f"unknown setting 'group': {told}.{self._own()}"
         return f"unknown setting {typed!r}; did you mean {self._nearest(typed)!r}?{self._own()}"
 
     def _nearest(self, typed: str) -> str:
         known = self._settings()
         if self._is_whole():
-            known += [short.lstrip("-") for short in self.short_forms]
+            known += [short.lstrip("-") for short in self.short_forms if short.lstrip("-") != typed]
         return nearest(typed, known)
 
     def _own(self) -> str:
@@ -143,7 +154,7 @@ def new_parser(prog: str, description: str, choices: Choices, short: Short) -> P
         description=description,
         formatter_class=type("Formatter", (jsonargparse.DefaultHelpFormatter,), {"_fill_text": _as_written}),
     )
-    parser.short_forms = (*short, *choices)
+    parser.short_forms = {**short, **{option: setting for option, (setting, _) in choices.items()}}
     return parser
 
 
@@ -192,14 +203,28 @@ def parse_run(parser: Parser, words: Sequence[str]) -> jsonargparse.Namespace:
     named, places = _run_to_resume(words)
     if named is None:
         return parser.parse_args(words)
-    log_dir = parser.parse_args(places).log_dir
+    log_dir, where = parser.parse_args(places).log_dir, []
+    if (path := Path(named)).name != named:  # the folder of the run
+        named, log_dir, where = path.name, path.parent, ["--log_dir", str(path.parent)]
     folder = RunFolder(named, log_dir)
     if not folder.config.is_file():
         raise FileNotFoundError(
             f"--resume {named}: no such run in {log_dir}. "
             f"Runs there: {', '.join(folder.siblings()) or 'none'}."
         )
-    return parser.parse_args(["--config", str(folder.config), "--name", named, *words])
+    _require_kind(parser, folder)
+    return parser.parse_args(["--config", str(folder.config), "--name", named, *words, *where])
+
+
+def _require_kind(parser: Parser, folder: RunFolder) -> None:
+    """Raises ValueError for the run of a classifier where a GAN's is expected, or the other way round."""
+    kinds = {False: "a GAN (eqgan train)", True: "a classifier (eqgan classify)"}
+    found = "network" in (yaml.safe_load(folder.config.read_text()) or {})
+    expected = any(action.dest == "network" for action in parser._actions)
+    if found != expected:
+        raise ValueError(
+            f"--resume {folder.name}: expected the run of {kinds[expected]}, got that of {kinds[found]}"
+        )
 
 
 def _run_to_resume(words: Sequence[str]) -> tuple[str | None, list[str]]:

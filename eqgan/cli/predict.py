@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from rich.table import Column, Table
 
-from eqgan.cli.command import CommandParser, as_json, group_option, run_command, whole
+from eqgan.cli.command import CommandParser, as_json, group_option, named_run, run_command, whole
 from eqgan.data.folder import read_images
 from eqgan.data.loader import to_unit
 from eqgan.training.load import load_classifier
@@ -28,7 +28,7 @@ def predict(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
 
 def _parser() -> CommandParser:
     parser = CommandParser("predict", "Class probabilities of images, by a trained classifier.", EXAMPLES)
-    parser.add_argument("checkpoint", type=Path, help="of eqgan classify, or the folder of its run")
+    parser.add_argument("checkpoint", type=named_run, help="of eqgan classify, or its run (folder or name)")
     parser.add_argument("images", type=Path, nargs="+", help="any format, size and mode that Pillow reads")
     parser.add_argument("--top", type=whole(1), default=3, help="classes shown for each image (default 3)")
     group_option(parser, "that the network must have")

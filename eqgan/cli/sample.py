@@ -15,7 +15,15 @@ from PIL import Image
 from torch import Tensor
 
 import eqgan
-from eqgan.cli.command import CommandParser, as_json, device_option, group_option, run_command, whole
+from eqgan.cli.command import (
+    CommandParser,
+    as_json,
+    device_option,
+    group_option,
+    named_run,
+    run_command,
+    whole,
+)
 from eqgan.data.loader import to_unit
 from eqgan.files import atomic_write
 from eqgan.groups import PlaneGroup
@@ -42,7 +50,7 @@ def sample(argv: Sequence[str] | None = None) -> dict[str, Any]:
 def _parser() -> CommandParser:
     parser = CommandParser("sample", "Draw images from the averaged generator of a trained GAN.", EXAMPLES)
     add = parser.add_argument
-    add("checkpoint", metavar="CKPT", type=Path, help="a checkpoint, or the folder of a run: its best one")
+    add("checkpoint", metavar="RUN", type=named_run, help="a checkpoint, or a run (folder or name): its best")
     add("-n", "--count", type=whole(1), default=64, help="how many (default 64)")
     add("--out", type=Path, required=True, help="samples.npz, grid.png, or a folder of PNG files")
     add("--seed", type=whole(0), default=0, help="of the latents (default 0)")

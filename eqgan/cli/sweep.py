@@ -197,7 +197,7 @@ def _executor(plan: Sweep, folder: Path, options: argparse.Namespace) -> Any:
     try:
         submitit = import_module("submitit")
     except ImportError:
-        raise ValueError("eqgan sweep starts its workers with submitit: pip install 'eqgan[sweep]'") from None
+        raise ValueError("eqgan sweep starts its workers with submitit: pip install -e '.[sweep]'") from None
     folder.mkdir(parents=True, exist_ok=True)
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster=options.cluster)

@@ -119,6 +119,10 @@ def write_store(
         ValueError: a stream yields other images than it announces.
         OSError: the disk is full, the folder cannot be written, ...
     """
+    if path.is_file():
+        raise FileExistsError(
+            f"{path}: expected no such file, or a store; got another file. Choose another name."
+        )
     if path.exists() and not (overwrite and (path / INDEX).is_file()):
         raise FileExistsError(
             f"{path}: expected no such folder, got one. Choose another name, or --overwrite."
@@ -241,4 +245,6 @@ def _array(path: Path, dtype: str, shape: tuple[int, ...], mapped: bool = False)
         raise ValueError(
             f"{path}: expected {dtype} of shape {shape}, got {array.dtype} of shape {array.shape}. {_REMEDY}."
         )
+    if isinstance(array, np.memmap) and (size := array.offset + array.nbytes) != path.stat().st_size:
+        raise ValueError(f"{path}: expected {size:,} bytes, got {path.stat().st_size:,}. {_REMEDY}.")
     return array

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .features import FeatureExtractor
 
 _REMEDY = (
-    'Install it with `pip install "eqgan[inception]"` (the weights, 96 MB, are downloaded at first use and '
+    'Install it with `pip install -e ".[inception]"` (the weights, 96 MB, are downloaded at first use and '
     "need the network once), or use the feature network that ships with eqgan: `--fid-features default`."
 )
 

@@ -99,12 +99,19 @@ class RunFolder:
 
         Raises:
             FileExistsError: if there is a run of this name, unless told to overwrite it.
+            OSError: if they cannot be made.
         """
         self.require_free(overwrite)
         shutil.rmtree(self.logs, ignore_errors=True)
         shutil.rmtree(self.samples, ignore_errors=True)
-        self.last.parent.mkdir(parents=True, exist_ok=True)
-        self.samples.mkdir(parents=True, exist_ok=True)
+        try:  # a run is known by the second
+            self.samples.mkdir(parents=True, exist_ok=True)
+            self.last.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(
+                f"expected folders that can be made, got {error.strerror!r} for {error.filename}. "
+                "Choose another --log_dir or --samples_dir."
+            ) from error
 
     def siblings(self) -> list[str]:
         """Names of the runs that could be resumed."""

@@ -165,6 +165,20 @@ def test_a_warning_where_scores_cannot_be_compared(tmp_path, capsys):
     assert "scored differently" in data_of(Path("x.html"))["warning"]
 
 
+def test_what_else_lies_among_the_logs_is_left_out(tmp_path, capsys):
+    folders = [made_run(tmp_path, "a", [1.0]), made_run(tmp_path, "b", [2.0])]
+    for name, config in (("half", None), ("digits-p4cnn", "network: null\n")):
+        (tmp_path / "logs" / name).mkdir()
+        if config is not None:
+            (tmp_path / "logs" / name / "config.yaml").write_text(config)
+        folders.append(tmp_path / "logs" / name)
+    told = compare([*map(str, folders), "--out", "x.html"])
+    assert len(told["runs"]) == 2
+    err = capsys.readouterr().err
+    assert re.search(r"leaving out .*half: a folder without a config.yaml: no run", err)
+    assert re.search(r"leaving out .*digits-p4cnn: the run of a classifier", err)
+
+
 def test_what_cannot_be_compared(tmp_path, complaint):
     folder = made_run(tmp_path, "mine", [1.0])
     unscored = made_run(tmp_path, "unscored", [None, None])

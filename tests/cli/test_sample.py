@@ -67,6 +67,14 @@ def test_a_folder_of_jpegs_as_some_published_scores_were_made_of(run):
     assert scores["provenance"]["samples"] == 30
 
 
+def test_a_run_by_its_name(run, tmp_path):
+    (tmp_path / "logs").mkdir(exist_ok=True)
+    (tmp_path / "logs" / "byname").symlink_to(Path(run).resolve(), target_is_directory=True)
+    sample(["byname", "-n", "10", "--out", "named.png"])
+    sample([str(run), "-n", "10", "--out", "given.png"])
+    assert Path("named.png").read_bytes() == Path("given.png").read_bytes()
+
+
 def test_a_grid(run):
     sample([str(run), "-n", "10", "--out", "x.png"])
     with Image.open("x.png") as picture:

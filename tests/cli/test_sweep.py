@@ -172,7 +172,7 @@ def test_other_settings_under_one_name_are_refused(tmp_path, capsys):
 
 def test_without_submitit(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "submitit", None)
-    assert "pip install 'eqgan[sweep]'" in refusal(capsys, words(write(tmp_path / "good.yaml")))
+    assert "pip install -e '.[sweep]'" in refusal(capsys, words(write(tmp_path / "good.yaml")))
 
 
 def test_help_has_examples_and_a_wrong_option_is_one_line(capsys):

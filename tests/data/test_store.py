@@ -203,6 +203,13 @@ def test_truncated_array(name: str, left: int, path: Path) -> None:
         open_source(str(path))
 
 
+def test_more_bytes_than_the_index_says(path: Path) -> None:
+    with (path / "train-images.npy").open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(ValueError, match=r"train-images.npy: expected [\d,]+ bytes, got [\d,]+"):
+        read_store(path)
+
+
 def test_wrong_shape_or_type(path: Path) -> None:
     np.save(path / "train-images.npy", PIXELS[:-1])
     with pytest.raises(

@@ -48,12 +48,19 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     except Exception as error:  # torch raises many kinds for many damages
         raise ValueError(
             f"{path} is damaged or no plain checkpoint ({type(error).__name__}). Nothing of it was loaded; "
-            "take another checkpoint of the run, such as the best one."
+            + _instead_of(path)
         ) from error
     described = checkpoint.get("eqgan") if isinstance(checkpoint, dict) else None
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         raise ValueError(f"{path} is not a checkpoint of eqgan, format {FORMAT}")
     return checkpoint
+
+
+def _instead_of(path: Path) -> str:
+    others = sorted(other.name for other in path.parent.glob("*.ckpt") if other != path)
+    if not others:
+        return "there is no other beside it."
+    return f"take {' or '.join(others)} beside it; to go on from there, copy it over last.ckpt and --resume."
 
 
 class RunCheckpoint(Checkpoint):

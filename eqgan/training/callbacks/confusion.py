@@ -53,7 +53,7 @@ def confusion_figure(confusion: list[list[int]], class_names: tuple[str, ...], t
             **{"ha": "center", "va": "center", "fontsize": 7, "color": "white" if dark else "black"},
         )
     errors = counts.sum() - counts.trace()
-    axis.set(xlabel="predicted", ylabel="true", title=f"{title}: {errors:,} of {counts.sum():,} missed")
+    axis.set(xlabel="predicted", ylabel="true", title=f"{title}:\n{errors:,} of {counts.sum():,} missed")
     figure.canvas.draw()
     return figure
 
