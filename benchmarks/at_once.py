@@ -11,17 +11,14 @@ in eval: classifiers whose batch norms go into the filters before them, whose re
 whose maxima of blocks keep no places, against their layers one by one. Writes results/at_once.json.
 """
 
-import argparse
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
-from speed import alternate, ratio, write
+from speed import alternate, convolutions_by, parser_of_rounds, ratio, write
 from torch import Tensor, nn
 
 from eqgan.groups import P4, P4M, Z2, PlaneGroup, regular
@@ -59,7 +56,7 @@ def step(network: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], None]:
 
 
 def made(way: str, build: Callable[[], nn.Module]) -> nn.Module:
-    with patch.dict(os.environ, EQGAN_CONV=way):
+    with convolutions_by(way):
         return build()
 
 
@@ -104,12 +101,7 @@ def in_eval(network: ChainBody | FeatureNetwork, shape: tuple[int, int], rounds:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=21)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    options = parser.parse_args()
+    options = parser_of_rounds(__doc__, 21, RESULTS).parse_args()
     keep_freed_memory()
     parts: dict[str, list[dict[str, Any]]] = {"doubled": [], "pooled": [], "whole_map": []}
     for part, cases in (("doubled", DOUBLED), ("pooled", POOLED), ("whole_map", WHOLE)):

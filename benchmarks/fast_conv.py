@@ -18,7 +18,6 @@ smallest times. Writes results/fast_conv.json after each case; benchmarks/fit_fa
 import argparse
 import itertools
 import json
-import os
 import random
 import statistics
 import time
@@ -28,7 +27,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from speed import alternate
+from speed import alternate, convolutions_by
 
 from eqgan.files import atomic_write
 from eqgan.groups import P2, P4, P4M, FieldType, PlaneGroup, regular, scalar
@@ -77,9 +76,9 @@ def candidates(case: Case, device: str) -> dict[str, Candidate]:
     size, out_type = case.size, regular(case.group, case.fields[1])
     found: dict[str, Candidate] = {}
     for name in ("fourier", "bank"):
-        os.environ["EQGAN_CONV"] = name
-        layer = GroupConv2d(case.in_type, out_type, size, case.stride, case.padding)
-        kept = GroupConv2d(case.in_type, out_type, size, case.stride, case.padding).eval()
+        with convolutions_by(name):
+            layer = GroupConv2d(case.in_type, out_type, size, case.stride, case.padding)
+            kept = GroupConv2d(case.in_type, out_type, size, case.stride, case.padding).eval()
         found[name] = layer.to(device), kept.to(device), torch.contiguous_format
     for name, layout in (("dense", torch.contiguous_format), ("dense_last", torch.channels_last)):
         shape = (out_type.channels, case.in_type.channels, size, size)

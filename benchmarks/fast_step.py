@@ -9,7 +9,6 @@ the precision change, and each step ends where the next begins: loading, logging
 are medians over the rounds, to the filter bank in the same precision. Writes results/fast_step.json.
 """
 
-import argparse
 import json
 import statistics
 import tempfile
@@ -19,7 +18,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.plugins.precision import MixedPrecision, Precision
-from speed import write
+from speed import parser_of_rounds, write
 
 from eqgan.cli import parse_gan, prepare
 from eqgan.memory import keep_freed_memory
@@ -104,13 +103,9 @@ def measure(name: str, rounds: int, precisions: list[str]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=9)
+    parser = parser_of_rounds(__doc__, 9, RESULTS)
     parser.add_argument("--only", nargs="+", choices=RUNS, default=RUNS)
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
-    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     keep_freed_memory()
     kept = json.loads(options.out.read_text()) if options.out.is_file() else {"steps": {}}

@@ -8,8 +8,6 @@ Its filters are a subspace of ours (circular harmonics that fit the window); the
 is the same. Writes results/peers.json.
 """
 
-import argparse
-import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from speed import alternate, ratio, write
+from speed import alternate, convolutions_by, parser_of_rounds, ratio, write
 
 from eqgan.groups import PLANE_GROUPS, regular
 from eqgan.memory import keep_freed_memory
@@ -60,8 +58,8 @@ def measure(group: str, first: int, second: int, side: int, rounds: int) -> dict
     plane = PLANE_GROUPS[group]
     layers = {"e2cnn": theirs(group, first, second)}
     for way in ("auto", "bank"):
-        os.environ["EQGAN_CONV"] = way
-        layers[way] = GroupConv2d(regular(plane, first), regular(plane, second), 3, padding=1)
+        with convolutions_by(way):
+            layers[way] = GroupConv2d(regular(plane, first), regular(plane, second), 3, padding=1)
     x = torch.randn(BATCH, first * plane.order, side, side, requires_grad=True)
     out_gradient = torch.randn(BATCH, second * plane.order, side, side)
     found: dict[str, Any] = {}
@@ -79,12 +77,7 @@ def measure(group: str, first: int, second: int, side: int, rounds: int) -> dict
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    options = parser.parse_args()
+    options = parser_of_rounds(__doc__, 15, RESULTS).parse_args()
     keep_freed_memory()
     old = np.lib.NumpyVersion(np.__version__) < "2.0.0"
     rows = []

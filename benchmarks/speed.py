@@ -19,9 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +38,23 @@ from eqgan.nn import GroupConv2d, LiftingConv2d
 from eqgan.training.report import versions
 
 HERE = Path(__file__).resolve().parent
+
+
+def parser_of_rounds(description: str | None, rounds: int, out: Path) -> argparse.ArgumentParser:
+    """The options of every program that measures in rounds: how many, and where the results go."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--out", type=Path, default=out)
+    return parser
+
+
+@contextmanager
+def convolutions_by(way: str) -> Iterator[None]:
+    """Group convolutions that are built within go this way (``EQGAN_CONV``)."""
+    with patch.dict(os.environ, EQGAN_CONV=way):
+        yield
 
 
 def alternate(rounds: int, **candidates: Callable[[], Any]) -> dict[str, list[float]]:
@@ -286,13 +305,9 @@ def write(path: Path, result: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=31)
+    parser = parser_of_rounds(__doc__, 31, HERE / "results" / "speed.json")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", default="layers,step,evaluation,start_up")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "speed.json")
     options = parser.parse_args()
     keep_freed_memory()  # as the commands do; the same for both sides
     rounds = 7 if options.quick else options.rounds

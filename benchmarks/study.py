@@ -423,7 +423,8 @@ def main() -> None:
     if form is FULL and options.out == parser.get_default("out"):
         options.out = options.out.with_name("study_full.json")
     root = root_words(options)
-    known = recorded(form, options.out)
+    most = WHOLE_QUICK if options.quick else form
+    known = recorded(most, options.out)
     todo = [] if options.report else [cell for cell in cells(form) if cell.name not in known]
     for cell in reversed(todo) if options.backwards else todo:
         found = run(cell, form, options.work / named, root)
@@ -432,8 +433,8 @@ def main() -> None:
             "held by another process" if found is None else f"minimum FID {found['fid']:.2f}",
             flush=True,
         )
-    if options.quick and not set(recorded(WHOLE_QUICK, options.out)) <= {cell.name for cell in cells(form)}:
-        form = WHOLE_QUICK  # what --whole has added stays in the results file
+    if not set(known) <= {cell.name for cell in cells(form)}:
+        form = most  # what --whole has added stays in the results file
     report(form, named, options.work / named, options.out, options.docs)
 
 

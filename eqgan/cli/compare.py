@@ -27,8 +27,8 @@ from eqgan.training.comparison import (
     final_numbers,
     read_runs,
     scored_differently,
-    why_no_gan,
 )
+from eqgan.training.folder import is_of_classifier
 
 EXAMPLES = """\
   eqgan compare logs/a logs/b                      curves, grids and numbers in compare.html
@@ -52,6 +52,9 @@ COLUMNS = (
     ("discriminator_parameters", "parameters of D", "count", None),
     ("invariance_error", "invariance error of D", "number", None),
 )
+
+_NO_RUN = "a folder without a config.yaml: no run"
+_CLASSIFIER = "the run of a classifier (eqgan classify)"
 
 
 def compare(argv: Sequence[str] | None = None) -> dict[str, Any]:
@@ -99,11 +102,13 @@ def _of_gans(folders: list[Path]) -> list[Path]:
     """Without the folders of other things, such as ``logs/*`` gives beside them; each is told."""
     kept = []
     for folder in folders:
-        reason = why_no_gan(folder) if folder.is_dir() else None
-        if reason is None:
-            kept.append(folder)
+        config = folder / "config.yaml"
+        if folder.is_dir() and not config.is_file():
+            print(f"eqgan compare: leaving out {folder}: {_NO_RUN}", file=sys.stderr)
+        elif config.is_file() and is_of_classifier(config):
+            print(f"eqgan compare: leaving out {folder}: {_CLASSIFIER}", file=sys.stderr)
         else:
-            print(f"eqgan compare: leaving out {folder}: {reason}", file=sys.stderr)
+            kept.append(folder)
     return kept or folders
 
 

@@ -12,11 +12,10 @@ from types import MappingProxyType
 from typing import Any, NoReturn, get_args
 
 import jsonargparse
-import yaml
 
 import eqgan.training.rebuild  # noqa: F401  registers the types that settings may have
 from eqgan.nearest import nearest
-from eqgan.training.folder import RunFolder
+from eqgan.training.folder import RunFolder, is_of_classifier
 
 Named = str | tuple[str, Mapping[str, Any]]
 """What a value of an option names: a class (dotted path), perhaps with arguments other than its defaults."""
@@ -118,7 +117,7 @@ class Parser(jsonargparse.ArgumentParser):
     def _nearest(self, typed: str) -> str:
         known = self._settings()
         if self._is_whole():
-            known += [short.lstrip("-") for short in self.short_forms if short.lstrip("-") != typed]
+            known += [short.lstrip("-") for short in self.short_forms]
         return nearest(typed, known)
 
     def _own(self) -> str:
@@ -219,7 +218,7 @@ def parse_run(parser: Parser, words: Sequence[str]) -> jsonargparse.Namespace:
 def _require_kind(parser: Parser, folder: RunFolder) -> None:
     """Raises ValueError for the run of a classifier where a GAN's is expected, or the other way round."""
     kinds = {False: "a GAN (eqgan train)", True: "a classifier (eqgan classify)"}
-    found = "network" in (yaml.safe_load(folder.config.read_text()) or {})
+    found = is_of_classifier(folder.config)
     expected = any(action.dest == "network" for action in parser._actions)
     if found != expected:
         raise ValueError(

@@ -1,7 +1,5 @@
 """In eval, a convolution and the batch norm after it are one convolution."""
 
-import copy
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -36,9 +34,14 @@ class EvalFusion:
         self._made: tuple[Kept, Convolution] | None = None
 
     def __call__(self, conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
+        both = self.joined(conv, norm)
+        return norm(conv(x)) if both is None else both(x)
+
+    def joined(self, conv: nn.Module, norm: nn.Module) -> Convolution | None:
+        """The one that does both, where they may be called as one now."""
         if fuses(conv, norm) and isinstance(conv, Convolution) and isinstance(norm, nn.BatchNorm2d):
-            return self.convolution(conv, norm)(x)
-        return norm(conv(x))
+            return self.convolution(conv, norm)
+        return None
 
     def convolution(self, conv: Convolution, norm: nn.BatchNorm2d) -> Convolution:
         """The one that does both, of two layers that fuse."""
@@ -127,20 +130,18 @@ def _folded(conv: Convolution, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     return weight * scale.view(-1, *[1] * (weight.ndim - 1)), bias
 
 
+# A bias that is None lies beside the parameters.
 _OWN = {"_parameters", "_modules", "_cache", "_packed", "norm", "bias"}
 
 
 def _with_filter(conv: Convolution, weight: Tensor, bias: Tensor) -> Convolution:
-    """The same layer with another filter and no norm; all else it shares."""
-    made = copy.copy(conv)
-    made.__dict__["_modules"] = {}  # of a group convolution, its spectral norm
-    if isinstance(made, GroupConv2d):
-        made.norm = None
-    made.__dict__.pop("bias", None)  # where it is None it may lie there
-    made.__dict__["_parameters"] = {
+    """The same layer with another filter and no norm; ``_share_settings`` gives it all else."""
+    made = object.__new__(type(conv))
+    parameters = {
         "weight": nn.Parameter(weight, requires_grad=False),
         "bias": nn.Parameter(bias, requires_grad=False),
     }
+    made.__dict__.update(_parameters=parameters, _modules={}, _cache=None, _packed=None, norm=None)
     return made
 
 

@@ -195,10 +195,8 @@ class MaxPool2d(_SpatialPool):
 
     def _in_blocks(self, x: Tensor) -> bool:
         """Whether the windows are blocks, of more than a site, of whole maps."""
-        if self.kernel_size == 1:
-            return False
         whole = x.shape[-2] % self.kernel_size == x.shape[-1] % self.kernel_size == 0
-        return whole and self.stride == self.kernel_size and not self.padding and x.device.type == "cpu"
+        return whole and 1 < self.kernel_size == self.stride and not self.padding and x.device.type == "cpu"
 
 
 class GlobalPool2d(nn.Module):

@@ -1,12 +1,12 @@
 """Chains of layers: one that joins layers in eval, one whose field types are checked when it is built."""
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from eqgan.nn.eager import only_numbers_wanted
-from eqgan.nn.fusion import EvalFusion, fuses, rectified
+from eqgan.nn.fusion import EvalFusion, rectified
 
 
 class FusedSequential(nn.Sequential):
@@ -16,7 +16,7 @@ class FusedSequential(nn.Sequential):
 
     def __init__(self, *layers: nn.Module | OrderedDict[str, nn.Module]) -> None:
         super().__init__(*layers)  # type: ignore[arg-type]
-        self._fusions: dict[int, EvalFusion] = {}
+        self._fusions: dict[int, EvalFusion] = defaultdict(EvalFusion)
 
     def forward(self, input: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         return self._fused(input) if only_numbers_wanted() else super().forward(input)
@@ -24,12 +24,13 @@ class FusedSequential(nn.Sequential):
     def _fused(self, x: Tensor) -> Tensor:
         layers, place = list(self), 0
         while place < len(layers):
-            if place + 1 == len(layers) or not fuses(layers[place], layers[place + 1]):
+            pair = layers[place : place + 2]
+            both = self._fusions[place].joined(*pair) if len(pair) == 2 else None
+            if both is None:
                 x = layers[place](x)
                 place += 1
                 continue
-            fusion = self._fusions.setdefault(place, EvalFusion())
-            x = fusion(layers[place], layers[place + 1], x)
+            x = both(x)
             place += 2
             if place < len(layers):
                 x = rectified(layers[place], x)

@@ -15,6 +15,7 @@ import yaml
 from PIL import Image
 
 from eqgan.training.base import flatten
+from eqgan.training.folder import is_of_classifier
 
 SCORES = ("fid", "precision", "recall", "density", "coverage")
 AXES = ("epoch", "step", "seconds")
@@ -78,8 +79,8 @@ def read_run(logs: Path, label: str, samples_root: Path | None = None) -> RunRec
             f"no run at {logs}: expected the folder of a run, with a config.yaml in it. "
             f"Runs in {logs.parent}: {', '.join(there) or 'none'}."
         )
-    if reason := why_no_gan(logs):
-        raise ValueError(f"{logs}: expected the run of a GAN, it is {reason}")
+    if is_of_classifier(logs / "config.yaml"):
+        raise ValueError(f"{logs} is the run of a classifier (eqgan classify), expected that of a GAN")
     config = yaml.safe_load((logs / "config.yaml").read_text()) or {}
     samples = _samples(logs, config, samples_root)
     rows = _rows(samples / "metrics.csv")
@@ -92,14 +93,6 @@ def read_run(logs: Path, label: str, samples_root: Path | None = None) -> RunRec
     grids = {int(path.stem.removeprefix("epoch_")): path for path in sorted(samples.glob("epoch_*.png"))}
     real = samples / "real.png"
     return RunRecord(label, dict(flatten(config)), rows, summary, grids, real if real.is_file() else None)
-
-
-def why_no_gan(logs: Path) -> str | None:
-    """What a folder is, if it is no run of a GAN."""
-    if not (logs / "config.yaml").is_file():
-        return "a folder without a config.yaml: no run"
-    is_classifier = "network" in (yaml.safe_load((logs / "config.yaml").read_text()) or {})
-    return "the run of a classifier (eqgan classify)" if is_classifier else None
 
 
 def _labels(folders: list[Path]) -> list[str]:

@@ -5,6 +5,13 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import yaml
+
+
+def is_of_classifier(config: Path) -> bool:
+    """Whether the settings of a run are those of a classifier; else they are a GAN's."""
+    return "network" in (yaml.safe_load(config.read_text()) or {})
+
 
 @dataclass(frozen=True)
 class RunFolder:

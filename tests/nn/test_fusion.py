@@ -23,7 +23,6 @@ from eqgan.nn import (
     FusedSequential,
     GroupConv2d,
     LiftingConv2d,
-    MaxPool2d,
     PlainUpsampleConv2d,
     UpsampleConv2d,
     by_filter_banks,
@@ -288,41 +287,6 @@ def test_layers_with_names():
     layers = FieldSequential(named)
     x = images(layers)
     torch.testing.assert_close(joined(layers, x), one_by_one(layers, x), atol=1e-12, rtol=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("window", "stride", "padding", "side"),
-    [(2, 2, 0, 6), (3, 3, 0, 6), (2, 2, 0, 7), (3, 2, 0, 7), (3, 3, 1, 6), (2, 3, 0, 8)],
-)
-def test_the_maximum_of_blocks_is_that_of_windows(window, stride, padding, side):
-    group = Z2 if side % window or padding else P4
-    pool = MaxPool2d(regular(group, 2), window, stride, padding)
-    x = torch.randn(2, 2 * group.order, side, side)
-    x[0, 0, 0, 0] = torch.nan
-    expected = nn.functional.max_pool2d(x, window, stride, padding)
-    with torch.no_grad():
-        found = pool(x)
-    assert torch.equal(found.isnan(), expected.isnan())
-    assert torch.equal(found.nan_to_num(), expected.nan_to_num())
-    assert torch.equal(pool(x).nan_to_num(), expected.nan_to_num())
-
-
-def test_a_window_of_one_site_gives_a_map_of_its_own():
-    pool, x = MaxPool2d(regular(P4, 2), 1), torch.randn(2, 8, 5, 5)
-    given = x.clone()
-    with torch.no_grad():
-        pool(x).zero_()
-    assert torch.equal(x, given)
-
-
-@pytest.mark.usefixtures("without_shape_checks")
-def test_pooling_records_maps_of_any_size():
-    pool, x = MaxPool2d(regular(Z2, 2), 2), torch.randn(2, 2, 8, 8)
-    sides = {2: torch.export.Dim("h", min=4, max=64), 3: torch.export.Dim("w", min=4, max=64)}
-    with torch.no_grad():
-        program = torch.export.export(pool, (x,), dynamic_shapes={"x": sides}).module()
-    other = torch.randn(2, 2, 9, 12)
-    assert torch.equal(program(other), nn.functional.max_pool2d(other, 2))
 
 
 # ---- calls that are not ordinary --------------------------------------------------------------------------
