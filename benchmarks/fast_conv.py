@@ -32,7 +32,7 @@ from speed import alternate, convolutions_by
 from eqgan.files import atomic_write
 from eqgan.groups import P2, P4, P4M, FieldType, PlaneGroup, regular, scalar
 from eqgan.memory import keep_freed_memory
-from eqgan.nn import GroupConv2d
+from eqgan.nn import GroupConv2d, UpsampleConv2d
 from eqgan.nn.fourier.choice import KINDS, instruction_set
 from eqgan.training.report import versions
 
@@ -50,10 +50,11 @@ class Case(NamedTuple):
     batch: int
     lifting: bool = False
     stride: int = 1
+    transposed: bool = False
 
     @property
     def padding(self) -> int:
-        """Keeps the side, or divides it by the stride."""
+        """Keeps the side, or divides it by the stride, or multiplies it."""
         return self.size // 2 if self.stride == 1 else (self.size - self.stride) // 2
 
     @property
@@ -63,7 +64,7 @@ class Case(NamedTuple):
     @property
     def name(self) -> dict[str, Any]:
         named = {**self._asdict(), "group": self.group.name, "fields": list(self.fields)}
-        usual = {"lifting": False, "stride": 1}
+        usual = {"lifting": False, "stride": 1, "transposed": False}
         return {key: value for key, value in named.items() if key not in usual or value != usual[key]}
 
 
@@ -75,18 +76,25 @@ Candidate = tuple[Function, Function, torch.memory_format]
 def candidates(case: Case, device: str) -> dict[str, Candidate]:
     size, out_type = case.size, regular(case.group, case.fields[1])
     found: dict[str, Candidate] = {}
+
+    def made() -> GroupConv2d:
+        if case.transposed:  # a window of one less on doubled maps
+            return UpsampleConv2d(case.in_type, out_type, size - 1)
+        return GroupConv2d(case.in_type, out_type, size, case.stride, case.padding)
+
     for name in ("fourier", "bank"):
         with convolutions_by(name):
-            layer = GroupConv2d(case.in_type, out_type, size, case.stride, case.padding)
-            kept = GroupConv2d(case.in_type, out_type, size, case.stride, case.padding).eval()
+            layer, kept = made(), made().eval()
         found[name] = layer.to(device), kept.to(device), torch.contiguous_format
+    channels = out_type.channels, case.in_type.channels
     for name, layout in (("dense", torch.contiguous_format), ("dense_last", torch.channels_last)):
-        shape = (out_type.channels, case.in_type.channels, size, size)
+        shape = (*(reversed(channels) if case.transposed else channels), size, size)
         weight = torch.randn(shape, device=device).to(memory_format=layout).requires_grad_()
-        bias = torch.zeros(shape[0], device=device, requires_grad=True)
+        bias = torch.zeros(channels[0], device=device, requires_grad=True)
 
         def dense(x: torch.Tensor, weight: Any = weight, bias: Any = bias) -> torch.Tensor:
-            return F.conv2d(x, weight, bias, case.stride, case.padding)
+            convolve = F.conv_transpose2d if case.transposed else F.conv2d
+            return convolve(x, weight, bias, case.stride, case.padding)
 
         found[name] = dense, dense, layout
     return found
@@ -228,6 +236,30 @@ def strided_held_out(count: int = 24) -> list[Case]:
     ]
 
 
+def transposed() -> list[Case]:
+    """A map is doubled, as in the generators."""
+    fields = [(8, 4), (32, 16), (8, 32)]
+    fours = itertools.product((P2, P4, P4M), fields, (14, 7), (4,), (8, 64))
+    sixes = itertools.product((P4, P4M), [(16, 8)], (8,), (6,), (4, 32))
+    return [Case(*case, stride=2, transposed=True) for case in (*fours, *sixes)]
+
+
+def transposed_held_out(count: int = 24) -> list[Case]:
+    draw = random.Random(4)
+    return [
+        Case(
+            draw.choice([P2, P4, P4M]),
+            (draw.choice([3, 6, 11, 12, 16, 24]), draw.choice([2, 3, 6, 11, 12, 16, 24])),
+            draw.choice([4, 6, 8, 10, 12, 16]),
+            draw.choice([4, 4, 6]),
+            draw.choice([1, 2, 4, 8, 16, 32, 64]),
+            stride=2,
+            transposed=True,
+        )
+        for _ in range(count)
+    ]
+
+
 def gpu() -> list[Case]:
     """64 to 256 channels, where a GPU has enough to do."""
     channels = [(64, 64), (128, 128), (256, 256)]
@@ -245,6 +277,8 @@ ON_CPU = {
     "lifting_held_out": (lifting_held_out, 9),
     "strided": (strided, 9),
     "strided_held_out": (strided_held_out, 9),
+    "transposed": (transposed, 9),
+    "transposed_held_out": (transposed_held_out, 9),
 }
 PARTS = {**ON_CPU, "gpu": (gpu, 31)}
 
@@ -255,6 +289,7 @@ def quick() -> list[Case]:
         *(Case(*case) for case in cases),
         Case(P4, (1, 8), 14, 3, 2, lifting=True),
         Case(P4, (2, 4), 14, 4, 2, stride=2),
+        Case(P4, (4, 2), 7, 4, 2, stride=2, transposed=True),
     ]
 
 

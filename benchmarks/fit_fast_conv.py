@@ -24,8 +24,14 @@ from eqgan.nn.fourier import choice
 
 # of the other way's time; what lifting by the bank costs beside the convolution is in no term of its model
 MARGINS = {
-    "regular": dict.fromkeys(KINDS, 0.80),
+    **dict.fromkeys(("regular", "strided", "transposed"), dict.fromkeys(KINDS, 0.80)),
     "lifting": {**dict.fromkeys(KINDS, 0.80), "training": 0.90},
+}
+FITTED_TO = {
+    "regular": ("grid", "gates"),
+    "lifting": ("lifting",),
+    "strided": ("strided",),
+    "transposed": ("transposed",),
 }
 WORST = 1.05  # of what the choice takes, over the fastest other way, on held-out cases
 # (group, side): most of forward + backward over dense, batch 64; p4 with 16 output fields or more (32 at 14)
@@ -47,13 +53,16 @@ def work_of(case: dict[str, Any]) -> choice.Work:
 
 
 def layer_of(case: dict[str, Any]) -> choice.Layer:
-    group, how = PLANE_GROUPS[case["group"]].point_group, (case.get("lifting", False), case.get("stride", 1))
-    return choice.Layer(group, case["size"], *case["fields"], *how)
+    group = PLANE_GROUPS[case["group"]].point_group
+    how = {name: case[name] for name in ("lifting", "stride", "transposed") if name in case}
+    return choice.Layer(group, case["size"], *case["fields"], **how)
 
 
 def side_of(case: dict[str, Any]) -> int:
-    """Of the output."""
+    """Of the output, or of its blocks."""
     stride = case.get("stride", 1)
+    if case.get("transposed"):
+        return case["side"] + 1
     return case["side"] // stride + (1 - case["size"] % 2 if stride == 1 else 0)
 
 
@@ -63,10 +72,9 @@ def sites_of(case: dict[str, Any]) -> int:
 
 def considered(case: dict[str, Any]) -> bool:
     """Whether the fast path is ever chosen for such windows and maps (``FourierPath.takes``)."""
-    stride = case.get("stride", 1)
-    patches = case.get("lifting") and stride == 1
-    few = not patches or case["fields"][0] * case["size"] ** 2 <= choice.MOST_PATCH_ROWS
-    return few and 1 < case["size"] // stride <= side_of(case)
+    layer = layer_of(case)
+    few = layer.fitted_as != "lifting" or layer.fields_in * layer.size**2 <= choice.MOST_PATCH_ROWS
+    return few and 1 < layer.size // layer.stride <= side_of(case)
 
 
 def others_ms(case: dict[str, Any], kind: str) -> float:
@@ -88,8 +96,6 @@ def fit(cases: Cases) -> dict[str, Any]:
         times[kind] = {}
         for name, nanoseconds in (("fourier", ours), ("bank", others)):
             terms = [getattr(work_of(case), f"{name}_terms")(sites_of(case)) for case in cases]
-            if name == "fourier" and not any(work_of(case).moved for case in cases):
-                terms = [row[:-1] for row in terms]  # what moving takes was not measured
             times[kind][name], error = positive_fit(np.array(terms), np.array(nanoseconds))
             print(kind, name, times[kind][name], f"relative error {error:.2f}")
     return {"groups": sorted({PLANE_GROUPS[c["group"]].point_group.name for c in cases}), "times": times}
@@ -149,10 +155,9 @@ def main() -> None:
     if not options.check:
         committed = json.loads(choice.MEASURED.read_text())
         fits = committed["fits"].setdefault(results["isa"], {})
-        for kind, parts in (("regular", ("grid", "gates", "strided")), ("lifting", ("lifting",))):
-            cases = [case for part in parts for case in of(results, part)]
-            fitted = fit([case for case in cases if considered(case)])
-            fits[kind] = {**fitted, "margins": MARGINS[kind]}
+        for kind, parts in FITTED_TO.items():
+            if cases := [case for part in parts for case in of(results, part) if considered(case)]:
+                fits[kind] = {**fit(cases), "margins": MARGINS[kind]}
         write(choice.MEASURED, committed)
     results["gates"] = gates(of(results, "gates"))
     results["choice"] = {part: check(of(results, part)) for part in ON_CPU}

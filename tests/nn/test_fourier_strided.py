@@ -248,8 +248,9 @@ def test_chosen_by_size_where_it_was_measured(monkeypatch):
     monkeypatch.setenv("EQGAN_CONV", "auto")
     fast, slow = [1000.0, 0.0, 0.5, 0.0, 0.0, 0.0, 0.0, 2.0], [0.0, 0.0, 1.0, 0.0, 0.0]
     times = {kind: {"fourier": fast, "bank": slow} for kind in choice.KINDS}
-    regular_fit = {"groups": ["C4"], "times": times, "margins": dict.fromkeys(choice.KINDS, 1.0)}
-    fits = {"fits": {choice.instruction_set(): {"regular": regular_fit}}}
+    of_strided = {"groups": ["C4"], "times": times, "margins": dict.fromkeys(choice.KINDS, 1.0)}
+    measured = {"strided": of_strided}
+    fits = {"fits": {choice.instruction_set(): measured}}
     monkeypatch.setattr(choice, "measured", lambda: fits)
     layer = make()
     work = choice.Work.of(choice.Layer(P4.point_group, 4, 2, 3, stride=2))
@@ -259,6 +260,15 @@ def test_chosen_by_size_where_it_was_measured(monkeypatch):
     enough = torch.zeros(-(-expected // 9), 8, 6, 6)
     assert convolution_paths(layer, enough) == {"": "fourier"}
     assert convolution_paths(layer, enough[:-1]) == {"": "bank"}
-    for way in times.values():
-        way["fourier"] = fast[:-1]  # of before: what moving takes is not known
+
+    def make_transposed():
+        return UpsampleConv2d(regular(P4, 3), regular(P4, 2), 3)
+
+    assert make_transposed()._fourier is None, "not measured"
+    measured["transposed"] = measured.pop("strided")
     assert make()._fourier is None
+    transposed = choice.Layer(P4.point_group, 4, 3, 2, stride=2, transposed=True)
+    work = choice.Work.of(transposed)
+    assert work.moved == 4 * 2 * 4
+    expected = int(1000 / (work.dense - 0.5 * work.multiplications - 2 * work.moved)) + 1
+    assert make_transposed()._fourier.least_sites == (expected,) * 4

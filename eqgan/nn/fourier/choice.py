@@ -61,6 +61,15 @@ class Layer(NamedTuple):
     stride: int = 1
     transposed: bool = False  # then the stride is of the output
 
+    @property
+    def fitted_as(self) -> str:
+        """Whose times are taken for it: of convolutions that PyTorch goes about in the same way."""
+        if self.transposed:
+            return "transposed"
+        if self.stride > 1:  # with planes too, which become regular fields of blocks
+            return "strided"
+        return "lifting" if self.lifting else "regular"
+
 
 @dataclass(frozen=True)
 class Work:
@@ -106,7 +115,8 @@ class Work:
 
     def fourier_terms(self, sites: int) -> tuple[float, ...]:
         """What the time of the fast path is fitted to be a sum of multiples of."""
-        each = self.multiplications, *self.features, *self.values, self.moved
+        moved = (self.moved,) if self.moved else ()
+        each = self.multiplications, *self.features, *self.values, *moved
         return 1.0, float(self.weights), *(float(sites * count) for count in each)
 
     def bank_terms(self, sites: int) -> tuple[float, ...]:
@@ -128,17 +138,12 @@ def least_sites(kind: str, layer: Layer) -> int:
     """
     if (chosen := mode()) != "auto":
         return 0 if chosen == "fourier" else NEVER
-    group, size, stride = layer.group, layer.size, layer.stride
-    patches = layer.lifting and stride == 1  # strided, planes become regular fields of blocks
-    fits = measured()["fits"].get(instruction_set(), {}).get("lifting" if patches else "regular")
-    if fits is None or group.name not in fits["groups"] or size == stride:
+    fits = measured()["fits"].get(instruction_set(), {}).get(layer.fitted_as)
+    if fits is None or layer.group.name not in fits["groups"] or layer.size == layer.stride:
         return NEVER  # one cell is a matrix product, which no convolution need be gathered for
-    if patches and layer.fields_in * size * size > MOST_PATCH_ROWS:
+    if layer.fitted_as == "lifting" and layer.fields_in * layer.size**2 > MOST_PATCH_ROWS:
         return NEVER
-    work, fit = Work.of(layer), fits["times"][kind]
-    if len(work.fourier_terms(1)) > len(fit["fourier"]) and work.moved:
-        return NEVER  # measured before there were strided layers
-    return crossing(work, fit, fits["margins"][kind])
+    return crossing(Work.of(layer), fits["times"][kind], fits["margins"][kind])
 
 
 def crossing(work: Work, fit: dict[str, list[float]], margin: float) -> int:
