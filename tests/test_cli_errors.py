@@ -52,12 +52,13 @@ def test_a_run_of_the_other_kind_is_not_resumed(capsys, tmp_path):
         assert re.match(rf"--resume {kind}: expected the run of a .* got that of a {kind} ", line)
 
 
-def test_folders_that_cannot_be_made_leave_nothing(tmp_path, capsys):
+@pytest.mark.parametrize("words", [["--samples_dir", "file/samples"], ["--log_dir", "file"]])
+def test_folders_that_cannot_be_made_leave_nothing(words, tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    words = ["--data", "digits", "--epochs", "1", "--samples_dir", "file/samples"]
-    line = complaint_of(lambda: train_gan(words), capsys, 1)
-    assert "Choose another --log_dir or --samples_dir" in line
-    assert not [path for path in (tmp_path / "logs").iterdir() if path.is_dir()]
+    line = complaint_of(lambda: train_gan(["--data", "digits", "--epochs", "1", *words]), capsys, 1)
+    assert "expected" in line
+    assert "Choose another --log_dir" in line
+    assert not [path for path in (tmp_path / "logs").glob("*") if path.is_dir()]
 
 
 # --- mistypes --------------------------------------------------------------------------------------------

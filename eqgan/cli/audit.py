@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
@@ -18,6 +17,7 @@ from eqgan.cli.command import (
     run_command,
     whole,
 )
+from eqgan.console import console
 from eqgan.data.loader import to_unit
 from eqgan.data.sources import load_images
 from eqgan.metrics.audit import ANGLES, Audit, audit
@@ -128,7 +128,7 @@ def _images(options: argparse.Namespace, shape: tuple[int, int, int]) -> Tensor 
 
 
 def _show(target: str, network: nn.Module, result: Audit) -> None:
-    console = Console()
+    shown = console()
     elements = Table(
         "element", "matrix", "error", "largest", title=f"{target}: {result.law}?", title_justify="left"
     )
@@ -136,14 +136,14 @@ def _show(target: str, network: nn.Module, result: Audit) -> None:
         elements.add_row(
             str(e.element), str([list(row) for row in e.matrix]), f"{e.error:.2e}", f"{e.largest:.1e}"
         )
-    console.print(elements)
+    shown.print(elements)
     if result.rotations:
-        console.print(_angle_table(result))
+        shown.print(_angle_table(result))
     layers = Table("layer", "kind", "output", "taken as", f"error under {result.group}", "of its input")
     for layer in result.layers:
         errors = ["-" if e is None else f"{e:.2e}" for e in (layer.error, layer.input_error)]
         layers.add_row(layer.name, layer.kind, "x".join(map(str, layer.shape)), layer.action, *errors)
-    console.print(layers)
+    shown.print(layers)
     print("Errors are root mean squares over the spread between images; largest is over the largest output.")
     if result.rotations:
         print("Angles are measured on images that vanish near the border, where they would lose a part.")

@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 
 from eqgan.cli.options import Parser
 from eqgan.cli.parsing import CHOICES
-from eqgan.cli.runs import claim, open_data, plain_settings, shared_parts, short_name
+from eqgan.cli.runs import claim, kept_epochs, open_data, plain_settings, shared_parts, short_name
 from eqgan.data.module import ImageData
 from eqgan.metrics import FeatureExtractor, features_from_path, inception_features
 from eqgan.networks.features import feature_network, feature_network_record
@@ -56,11 +56,13 @@ def prepare(parser: Parser, config: jsonargparse.Namespace) -> tuple[Run, bool]:
     data = open_data(config)
     extractor = feature_extractor(config.evaluation.features)
     pl.seed_everything(config.seed, workers=False, verbose=False)
+    named = default_name(config, data) if config.name is None else config.name
+    folder = RunFolder(named, config.log_dir, config.samples_dir)
+    if config.epochs is None:
+        config.epochs = kept_epochs(folder, config)
     set_lengths(config, len(data.train) * data.passes // data.batch_size)
     gan = gan_from_settings(plain_settings(parser, config), data.image_shape, number_of_classes(config, data))
     evaluation = EvaluationSettings(**config.evaluation)
-    named = default_name(config, data) if config.name is None else config.name
-    folder = RunFolder(named, config.log_dir, config.samples_dir)
     shared, resuming = shared_parts(parser, config, folder)
     run = Run(gan=gan, data=data, extractor=extractor, evaluation=evaluation, **shared)
     claim(run, config, resuming)

@@ -10,6 +10,7 @@ import jsonargparse
 import pytorch_lightning as pl
 import torch
 
+from eqgan.cli.command import named_run
 from eqgan.cli.options import (
     SHORT_FOR_DATA,
     Choices,
@@ -19,7 +20,7 @@ from eqgan.cli.options import (
     new_parser,
     parse_run,
 )
-from eqgan.cli.runs import claim, open_data, shared_parts, short_name, train
+from eqgan.cli.runs import claim, kept_epochs, open_data, shared_parts, short_name, train
 from eqgan.data.augment import Augmentation
 from eqgan.data.module import ImageData
 from eqgan.data.preprocess import Preprocessing
@@ -30,6 +31,7 @@ from eqgan.training.classification_report import show_start, show_summary
 from eqgan.training.classification_run import ClassificationRun, Judging, require_labels
 from eqgan.training.finetuning import FineTuning, start_from
 from eqgan.training.folder import RunFolder
+from eqgan.training.load import find_checkpoint
 from eqgan.training.preprocessed import PreprocessedClassifier
 from eqgan.training.rebuild import build
 from eqgan.training.schedules import Schedule
@@ -87,6 +89,8 @@ SHORT = {
     "--devices": "--trainer.devices",
 }
 
+EPOCHS = 100
+
 HELP = f"""\
 Train a classifier that knows the symmetry of its images, and test it on upright and rotated ones.
 
@@ -122,13 +126,15 @@ def classify_parser() -> Parser:
     """Every setting of a classifier's run; a config file holds the same keys, as constructor calls."""
     parser = new_parser("eqgan classify", HELP, CHOICES, SHORT)
     add_run_settings(
-        parser, seed="of weights, data and augmentation", epochs="passes over the training images"
+        parser,
+        seed="of weights, data and augmentation",
+        epochs=f"passes over the training images; {EPOCHS}, or those of the run to resume, if none are given",
     )
     parser.add_argument(
         "--init",
         type=Path | None,
-        help="weights to start from: a checkpoint of the same network, or a state dict; those of a plain "
-        "residual network (torchvision's too) are inflated",
+        help="weights to start from: a run of the same network or its checkpoint, or a state dict; those of "
+        "a plain residual network (torchvision's too) are inflated",
     )
     parser.add_class_arguments(ImageData, "dataset", skip={"seed"})
     parser.add_subclass_arguments(
@@ -155,7 +161,7 @@ def classify_parser() -> Parser:
     parser.add_class_arguments(Classification, "fit", skip=skipped)
     parser.add_class_arguments(Judging, "judging")
     data = {"batch_size": 128, "validation_fraction": 0.1, "drop_last": False}
-    parser.set_defaults({"epochs": 100, **{f"dataset.{name}": value for name, value in data.items()}})
+    parser.set_defaults({f"dataset.{name}": value for name, value in data.items()})
     return parser
 
 
@@ -167,7 +173,7 @@ def parse_classify(argv: Sequence[str]) -> tuple[Parser, jsonargparse.Namespace]
 
 def prepare_classify(parser: Parser, config: jsonargparse.Namespace) -> tuple[ClassificationRun, bool]:
     """Everything that can go wrong before a step is taken goes wrong here, before a file is written."""
-    if config.epochs is None or config.epochs < 1:
+    if config.epochs is not None and config.epochs < 1:
         raise ValueError(f"--epochs: expected at least 1, got {config.epochs}")
     data = open_data(config)
     require_labels(data)
@@ -177,7 +183,7 @@ def prepare_classify(parser: Parser, config: jsonargparse.Namespace) -> tuple[Cl
         preprocess = build(config.preprocess, image_shape=data.image_shape)
         network = PreprocessedClassifier(preprocess.fit(data.train.images), network)
     if config.init is not None:
-        start_from(network, config.init)
+        start_from(network, find_checkpoint(named_run(str(config.init), config.log_dir)))
     module = Classification(
         network,
         partial(build_optimizer, config.optimizer),
@@ -188,6 +194,8 @@ def prepare_classify(parser: Parser, config: jsonargparse.Namespace) -> tuple[Cl
     )
     named = default_name(config, data) if config.name is None else config.name
     folder = RunFolder(named, config.log_dir, score="validation")
+    if config.epochs is None:
+        config.epochs = kept_epochs(folder, config) or EPOCHS
     shared, resuming = shared_parts(parser, config, folder)
     run = ClassificationRun(classification=module, judging=Judging(**config.judging), data=data, **shared)
     claim(run, config, resuming)

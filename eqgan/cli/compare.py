@@ -11,11 +11,11 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from rich.console import Console
 from rich.table import Column, Table
 
 import eqgan
 from eqgan.cli.command import CommandParser, as_json, named_run, run_command, whole
+from eqgan.console import console
 from eqgan.files import atomic_write
 from eqgan.training.comparison import (
     AXES,
@@ -211,7 +211,7 @@ def _show(runs: list[RunRecord], finals: list[dict[str, Any]], out: Path) -> Non
         table.add_row(
             numbers["run"], epochs, *scores, *shares, _written(numbers["training_seconds"], ".0f", " s")
         )
-    Console().print(table)
+    console().print(table)
     if warning := _warning(runs):
         sys.stderr.write(f"{warning}\n")
     print(f"page: {out}")

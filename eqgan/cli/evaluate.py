@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from eqgan.cli.building import feature_extractor
 from eqgan.cli.command import CommandParser, as_json, device_option, named_run, run_command, whole
+from eqgan.console import console
 from eqgan.data.imageset import ImageSet
 from eqgan.data.loader import to_unit
 from eqgan.data.module import ImageData
@@ -231,4 +231,4 @@ def _show(told: dict[str, Any]) -> None:
     table.add_row("features", f"{features['name']} {features['sha256'][:8]}, resize {features['resize']}")
     used = provenance["neighbours"]
     table.add_row("neighbours", f"k = {used['k']} among {used['real']:,} reals and {used['fake']:,} samples")
-    Console().print(table)
+    console().print(table)

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Column, Table
 
 from eqgan.cli.command import CommandParser, as_json, group_option, named_run, run_command, whole
+from eqgan.console import console
 from eqgan.data.folder import read_images
 from eqgan.data.loader import to_unit
 from eqgan.training.load import load_classifier
@@ -46,7 +46,7 @@ def _predict(options: argparse.Namespace) -> list[dict[str, Any]]:
     if options.json:
         print(as_json(found))
     else:
-        Console().print(_table(found, min(options.top, network.num_classes)))
+        console().print(_table(found, min(options.top, network.num_classes)))
     return found
 
 

@@ -99,6 +99,12 @@ def _choose_folder(
     return folder, True
 
 
+def kept_epochs(folder: RunFolder, config: jsonargparse.Namespace) -> int | None:
+    """Those of the run to resume; None if there is none."""
+    kept = (folder.newest() if config.name is None else folder).config
+    return yaml.safe_load(kept.read_text())["epochs"] if config.resume and kept.is_file() else None
+
+
 def _require_same(stored: dict[str, Any], given: dict[str, Any], name: str) -> None:
     before, now = dict(flatten(stored)), dict(flatten(given))
     different = [

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from eqgan.cli.command import CommandParser, as_json, run_command, whole
 from eqgan.cli.options import fail
 from eqgan.cli.sweep_file import Sweep, SweptRun, read_sweep, table_row
+from eqgan.console import console
 from eqgan.files import atomic_write
 from eqgan.training.callbacks.record import write_rows
 from eqgan.training.lock import RunLock
@@ -254,7 +254,7 @@ def _show(merged: dict[str, Any], folder: Path) -> None:
         table.add_column(column, no_wrap=column == "state", overflow="fold")
     for row in rows:
         table.add_row(*(_written(row.get(column)) for column in columns))
-    Console().print(table)
+    console().print(table)
     print(f"results: {folder}/results.json, {folder}/results.csv; pages: eqgan compare {folder}/logs/*")
 
 

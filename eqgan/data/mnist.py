@@ -73,7 +73,7 @@ def ensure_mnist(root: str | os.PathLike[str] | None = None, download: bool = Tr
         download: whether to try. The environment variable EQGAN_NO_DOWNLOAD, when set, forbids it.
 
     Raises:
-        MnistNotFoundError: neither found nor downloaded; lists every path and what to do.
+        MnistNotFoundError: neither found nor downloaded; says where it was looked for and what to do.
     """
     found = find_mnist(root)
     if found is not None:
@@ -127,12 +127,10 @@ def _download(root: Path) -> str:
 
 
 def _not_found(root: str | os.PathLike[str] | None, reason: str) -> str:
-    looked = "\n".join(
-        f"  {path}" for paths in candidates(root).values() for path in paths if path.suffix != ".gz"
-    )
+    where = data_root(root)
     return (
-        f"MNIST was not found under {data_root(root)}, and {reason}. "
-        f"Looked for (plain or with .gz):\n{looked}\n"
-        "Put the four files there, point --data-root or the environment variable EQGAN_DATA at the folder "
-        "that holds them, or use --data digits, which needs no files."
+        f"MNIST was not found under {where}{'' if where.is_dir() else ' (no such folder)'}, and {reason}. "
+        f"Looked for {', '.join(MNIST_SHA256)}, plain or with .gz, there and in {', '.join(_FOLDERS[1:])} "
+        "under it. Put the four files there, point --data-root or the environment variable EQGAN_DATA at the "
+        "folder that holds them, or use --data digits, which needs no files."
     )

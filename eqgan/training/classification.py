@@ -90,9 +90,13 @@ class Classification(pl.LightningModule):
         """The network that is evaluated and kept: the averaged one if there is one."""
         return self.network if self.ema is None else self.ema.module
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def optimizer(self) -> torch.optim.Optimizer:
+        """A new one, of what is to learn."""
         lr = self.make_optimizer([{"params": [torch.zeros(1)]}]).defaults["lr"]
-        optimizer = self.make_optimizer(self.finetuning.groups(self.network, lr))
+        return self.make_optimizer(self.finetuning.groups(self.network, lr))
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = self.optimizer()
         steps, epochs = int(self.trainer.estimated_stepping_batches), self.trainer.max_epochs
         scheduler = self.schedule.scheduler(optimizer, steps, epochs)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -3,8 +3,8 @@
 from typing import Any
 
 import torch
-from rich.console import Console
 
+from eqgan.console import console
 from eqgan.data.module import ImageData
 from eqgan.metrics.classification import ClassificationScores
 from eqgan.metrics.equivariance import invariance_error
@@ -86,7 +86,7 @@ def show_start(network: Classifier, data: ImageData, folder: RunFolder, settings
         print(line, flush=True)
 
 
-def show_summary(summary: dict[str, Any], console: Console | None = None) -> None:
+def show_summary(summary: dict[str, Any]) -> None:
     """Prints the table people read at the end."""
     table = new_table(summary)
     table.add_row(
@@ -116,7 +116,7 @@ def show_summary(summary: dict[str, Any], console: Console | None = None) -> Non
     add_places(table, summary)
     for name, path in summary["confusion_pictures"].items():
         table.add_row(f"confusion, {name}", path)
-    (console or Console()).print(table)
+    console().print(table)
 
 
 def _told(scores: dict[str, Any]) -> str:

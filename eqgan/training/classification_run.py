@@ -67,7 +67,8 @@ class ClassificationRun(TrainingRun):
         return self.classification
 
     def check(self) -> None:
-        """Also meets images without labels, or with other classes than the network tells apart."""
+        """Also meets images without labels, or with other classes than the network tells apart, and numbers
+        that the optimiser does not take."""
         network, data = self.classification.network, self.data
         require_labels(data)
         if (tuple(network.image_shape), network.num_classes) != (data.image_shape, data.num_classes):
@@ -81,6 +82,10 @@ class ClassificationRun(TrainingRun):
                 "Hold some out, --validation-fraction 0.1."
             )
         super().check()
+        try:
+            self.classification.optimizer()
+        except ValueError as error:
+            raise ValueError(f"--optimizer: {error}") from error
         self._require_same_length()
 
     def _require_same_length(self) -> None:

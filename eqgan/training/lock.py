@@ -37,9 +37,16 @@ class RunLock:
 
         Raises:
             BlockingIOError: if another process holds it; the message says which.
+            OSError: if its folder cannot be made.
         """
         while not self.held:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise OSError(
+                    f"expected a folder that can be made, got {error.strerror!r} for {error.filename}. "
+                    "Choose another --log_dir."
+                ) from error
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
             try:
                 self._take(descriptor)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from rich.console import Console
 from rich.table import Table
 
 import eqgan
+from eqgan.console import console
 from eqgan.data.module import ImageData
 from eqgan.files import atomic_write
 from eqgan.metrics import ClassScores, Scores
@@ -169,7 +169,7 @@ def add_places(table: Table, summary: dict[str, Any]) -> None:
     table.add_row("checkpoints", f"{summary['logs']}/checkpoints")
 
 
-def show_summary(summary: dict[str, Any], console: Console | None = None) -> None:
+def show_summary(summary: dict[str, Any]) -> None:
     """Prints the table people read at the end."""
     table = new_table(summary)
     for role in ("generator", "discriminator"):
@@ -220,4 +220,4 @@ def show_summary(summary: dict[str, Any], console: Console | None = None) -> Non
     )
     add_places(table, summary)
     table.add_row("sample grids", summary["samples"])
-    (console or Console()).print(table)
+    console().print(table)

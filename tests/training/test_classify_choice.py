@@ -96,7 +96,7 @@ def test_weights_of_another_run_but_for_the_head(small_place):
     """Two classes instead of three: the body starts where the other run ended, the head anew."""
     small_place.train("--name", "first", "--epochs", "1")
     two = squares(small_place.root / "two.npz", classes=2)
-    words = ["--name", "second", "--epochs", "1", "--init", str(small_place.best("first"))]
+    words = ["--name", "second", "--epochs", "1", "--init", "first"]  # by its name: the best epoch
     small_place.train(*words, data=two, lr=0, fit__ema_decay=0)
     before, after = (
         read_checkpoint(p)["state_dict"] for p in (small_place.best("first"), small_place.last("second"))

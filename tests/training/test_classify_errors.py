@@ -20,6 +20,7 @@ from tests.training.runs import refused
         ({"patience": 2, "validation_fraction": 0}, "Hold some out, --validation-fraction 0.1"),
         ({"group": "p6"}, "Use one of z2, p2, p4, pm, p2mm, p4m"),
         ({"init": "nowhere.ckpt"}, "no checkpoint at nowhere.ckpt"),
+        ({"lr": -1}, "--optimizer: Invalid learning rate: -1"),
         ({"trainer.devices": 0}, "--devices: expected a number from 1"),
     ],
 )

@@ -108,6 +108,8 @@ def test_without_a_name_the_newest_run_of_these_settings(place, capsys):
     place.train("--resume", "--epochs", "2", **settings)
     assert [len(place.rows(name)) for name in names] == [1, 2]
     assert place.last(names[0]).read_bytes() == before
+    place.train("--resume", **settings)
+    assert len(place.rows(names[1])) == 2, "as long as it was"
     place.resume(names[1])
     assert "digits-50pct-conv-conv_p4-ra-s3-2" in capsys.readouterr().out
 

@@ -1,0 +1,15 @@
+"""Where tables are printed."""
+
+import sys
+
+from rich.console import Console
+
+WIDE = 120  # columns of a file or a pipe, which has no width of its own
+
+
+def console() -> Console:
+    """As wide as the terminal, or as what ``COLUMNS`` says; else wide enough for our tables."""
+    found = Console()
+    if not (sys.stdout.isatty() or "COLUMNS" in found._environ):
+        found.width = WIDE
+    return found
