@@ -17,7 +17,14 @@ from eqgan.nn.pooling import (
 )
 from eqgan.nn.resampled import ConvAvgPool2d, PlainUpsampleConv2d, UpsampleConv2d
 from eqgan.nn.sequential import FieldSequential, FusedSequential
-from eqgan.nn.spectral import OperatorNorm, SpectralKind, SpectralLinear, SpectralNorm, linear
+from eqgan.nn.spectral import (
+    OperatorNorm,
+    SpectralKind,
+    SpectralLinear,
+    SpectralNorm,
+    iterate_norms,
+    linear,
+)
 
 __all__ = [
     "AvgPool2d",
@@ -45,6 +52,7 @@ __all__ = [
     "act",
     "act_each",
     "by_filter_banks",
+    "iterate_norms",
     "linear",
     "output_size",
 ]

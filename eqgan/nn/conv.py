@@ -107,21 +107,28 @@ class GroupConv2d(nn.Module):
         norm: SpectralNorm | OperatorNorm
         if self.spectral is None:
             return None
+        if self.spectral == "operator":
+            if input_size is None:
+                raise ValueError("spectral='operator' is the norm on maps of one size: give input_size")
+            shape = (self.in_type.channels, input_size, input_size)
+            norm = OperatorNorm(shape, self.stride, self.padding)
+        else:
+            norm = SpectralNorm(*self._normed().shape)
         with torch.no_grad():
-            if self.spectral == "operator":
-                if input_size is None:
-                    raise ValueError("spectral='operator' is the norm on maps of one size: give input_size")
-                shape = (self.in_type.channels, input_size, input_size)
-                norm = OperatorNorm(shape, self.stride, self.padding)
-                norm.iterate(self.expand(self.weight), 15)
-                return norm
-            matrix = self._matrix(self.weight)
-            norm = SpectralNorm(*matrix.shape)
-            norm.iterate(matrix, 15)
-            return norm
+            norm.iterate(self._normed(), 15)
+        return norm
 
-    def _matrix(self, weight: Tensor) -> Tensor:
-        return (weight if self.spectral == "filter" else self.expand(weight)).flatten(1)
+    def _normed(self) -> Tensor:
+        """Whose norm is taken."""
+        if self.spectral == "operator":
+            return self.expand(self.weight)
+        return (self.weight if self.spectral == "filter" else self.expand(self.weight)).flatten(1)
+
+    @torch.no_grad()
+    def iterate_norm(self, steps: int = 1) -> None:
+        """Steps of the power iteration, as training passes make them; none without a norm."""
+        if self.norm is not None:
+            self.norm.iterate(self._normed(), steps)
 
     def reset_parameters(self) -> None:
         """Normal weights that give the *bank* (not the base filter) the stated gain; zero bias."""
@@ -178,11 +185,7 @@ class GroupConv2d(nn.Module):
 
     def normalised_weight(self) -> Tensor:
         """The base filter of the normalised bank: the division is by one number."""
-        if self.norm is None:
-            return self.weight
-        if self.spectral == "operator":
-            return self.weight / self.norm(self.expand(self.weight))
-        return self.weight / self.norm(self._matrix(self.weight))
+        return self.weight if self.norm is None else self.weight / self.norm(self._normed())
 
     def _filter_of_path(self) -> Tensor:
         """The base filter of what the fast path computes."""

@@ -87,10 +87,21 @@ class SpectralLinear(nn.Linear):
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         super().__init__(in_features, out_features, bias)
         self.norm = SpectralNorm(out_features, in_features)
-        self.norm.iterate(self.weight, 15)
+        self.iterate_norm(15)
+
+    def iterate_norm(self, steps: int = 1) -> None:
+        """Steps of the power iteration, as training passes make them."""
+        self.norm.iterate(self.weight, steps)
 
     def forward(self, input: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch out_features"]:
         return F.linear(input, self.weight / self.norm(self.weight), self.bias)
+
+
+def iterate_norms(network: nn.Module) -> None:
+    """A step of the power iteration in every normalised layer, for weights that no training pass meets."""
+    for layer in network.modules():
+        if (iterate := getattr(layer, "iterate_norm", None)) is not None:
+            iterate()
 
 
 def linear(in_features: int, out_features: int, spectral: bool, bias: bool = True) -> nn.Linear:

@@ -36,7 +36,11 @@ def r1(discriminator: Change, real: Tensor) -> Tensor:
 
 @torch.no_grad()
 def average_in(average: nn.Module, generator: nn.Module, updates: int, decay: float) -> None:
-    """The first update copies; later ones keep min(decay, (1 + n) / (10 + n)), n being those before."""
+    """The first update copies; later ones keep min(decay, (1 + n) / (10 + n)), n being those before. Spectral
+    norms are of the averaged weights: the power iteration goes on with these."""
+    normed = [layer for layer in average.modules() if hasattr(getattr(layer, "norm", None), "u")]
+    vectors = [vector for layer in normed for vector in (layer.norm.u, layer.norm.v)]
+    before = [vector.clone() for vector in vectors]
     keep = 0.0 if updates == 0 else min(decay, (1 + updates) / (10 + updates))
     old = [*average.parameters(), *average.buffers()]
     for mean, now in zip(old, [*generator.parameters(), *generator.buffers()]):
@@ -44,6 +48,12 @@ def average_in(average: nn.Module, generator: nn.Module, updates: int, decay: fl
             mean.lerp_(now, 1 - keep)
         else:
             mean.copy_(now)
+    for vector, own in zip(vectors, before):
+        vector.copy_(own)
+    for layer in normed:
+        matrix = layer.weight if isinstance(layer, nn.Linear) else layer.expand(layer.weight).flatten(1)
+        layer.norm.v.copy_(F.normalize(matrix.T @ layer.norm.u, dim=0))
+        layer.norm.u.copy_(F.normalize(matrix @ layer.norm.v, dim=0))
 
 
 def train(

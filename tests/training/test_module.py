@@ -10,7 +10,7 @@ from torch import nn
 
 from eqgan.data.augment import GroupAugmentation
 from eqgan.data.loader import TensorLoader
-from eqgan.groups import P4, P4M, Z2
+from eqgan.groups import P4, P4M, Z2, regular
 from eqgan.networks import (
     ConvDiscriminator,
     ConvGenerator,
@@ -20,6 +20,7 @@ from eqgan.networks import (
     StridedDiscriminator,
     VanillaGenerator,
 )
+from eqgan.nn import GroupConv2d, SpectralLinear
 from eqgan.training.augment import AdaptiveAugmentation, DiffAugment
 from eqgan.training.ema import ema_generator
 from eqgan.training.losses import (
@@ -333,6 +334,29 @@ def test_the_average_warms_up():
         assert average.module.weight.item() == pytest.approx(expected, rel=1e-6)
         assert average.module.statistic.item() == pytest.approx(-expected, rel=1e-6), "buffers too"
         assert average.module.batches.item() == 2 * (n + 1), "counts are copied"
+
+
+@pytest.mark.parametrize("kind", ["dense", "filter", "bank", "operator"])
+def test_the_average_is_divided_by_its_own_norms(kind):
+    """Vectors that were averaged as the weights are would be no singular vectors, and not of length 1."""
+    torch.manual_seed(0)
+    if kind == "dense":
+        layer = SpectralLinear(12, 8)
+    else:
+        layer = GroupConv2d(regular(P4, 2), regular(P4, 3), 3, padding=1, spectral=kind, input_size=5)
+    average = ema_generator(layer, decay=0.98)
+    for updates in (300, 30):  # of other weights: the average is of both at the end
+        weights = torch.randn_like(layer.weight)
+        for _ in range(updates):
+            with torch.no_grad():
+                layer.weight.copy_(weights)
+            layer.iterate_norm()
+            average.update_parameters(layer)
+    own = copy.deepcopy(average.module)
+    before = own.norm(own.weight if kind == "dense" else own._normed()).item()
+    own.iterate_norm(300)
+    after = own.norm(own.weight if kind == "dense" else own._normed()).item()
+    assert before == pytest.approx(after, rel=0.1)
 
 
 def test_the_average_is_never_trained_and_samples_are_its():
