@@ -7,7 +7,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,11 @@ import matplotlib.pyplot as plt
 import yaml
 from speed import write
 
-from eqgan.cli import train_gan
+from eqgan.cli import parse_gan, train_gan
+from eqgan.cli.runs import FREE_ON_RESUME, plain_settings
+from eqgan.cli.together import INTERRUPTED
 from eqgan.files import atomic_write
+from eqgan.training.base import flatten
 from eqgan.training.lock import RunLock
 from eqgan.training.report import versions
 
@@ -273,25 +276,73 @@ def root_words(options: argparse.Namespace) -> list[str]:
     return [] if options.data_root is None else ["--data-root", options.data_root]
 
 
-def kept_or_made(work: Path, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
-    """The record of a finished run, made now if it is not there yet; None while another process makes it."""
+def kept_or_made(
+    work: Path, name: str, words: list[str], make: Callable[[], dict[str, Any]]
+) -> dict[str, Any] | None:
+    """The record of a finished run, made now if it is not there yet; None while another process makes it.
+
+    Raises:
+        RuntimeError: for the record of a run that other words made.
+    """
     kept = work / "results" / f"{name}.json"
     try:
         with RunLock(work / "locks" / f"{name}.lock"):
             if not kept.is_file():
-                write(kept, make())
-            return json.loads(kept.read_text())
+                write(kept, {**make(), "command": words})
+            found = json.loads(kept.read_text())
     except BlockingIOError:
         return None
+    if found.pop("command", words) != words:
+        raise RuntimeError(f"{kept} is of a run with other settings: choose another --work")
+    return found
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A record that ``kept_or_made`` wrote, without what it was made by."""
+    found: dict[str, Any] = json.loads(path.read_text())
+    found.pop("command", None)
+    return found
+
+
+def each(names: Iterable[str], make: Callable[[str], dict[str, Any] | None]) -> list[str]:
+    """Makes these records one after the other; the names of those that failed, whose errors are printed."""
+    failed = []
+    for name in names:
+        try:
+            found = make(name)
+        except (Exception, SystemExit) as error:
+            if isinstance(error, SystemExit) and error.code == INTERRUPTED:
+                raise
+            failed.append(name)
+            print(f"{name}: {error}", file=sys.stderr, flush=True)
+        else:
+            print(name, "held by another process" if found is None else found["fid"], flush=True)
+    return failed
 
 
 def gan_summary(work: Path, name: str, words: list[str]) -> dict[str, Any]:
     """The summary of a GAN's run, which is begun, gone on with, or found finished."""
     logs = work / "logs" / name
     if (logs / "summary.json").is_file():
-        return json.loads((logs / "summary.json").read_text())
+        found = json.loads((logs / "summary.json").read_text())
+        if different := unlike(found["settings"], words):
+            told = f"{logs} holds a run with other settings ({', '.join(different)})"
+            raise RuntimeError(f"{told}: choose another --work")
+        return found
     how = ["--resume", name] if (logs / "config.yaml").is_file() else ["--name", name]
     return train_gan([*words, *places(work), *how])
+
+
+def unlike(settings: dict[str, Any], words: list[str]) -> list[str]:
+    """The settings that these words would make others of, where they say anything."""
+    planned = dict(flatten(plain_settings(*parse_gan(words))))
+    free = {*FREE_ON_RESUME, "precision"} - {"epochs", "trainer"}
+    found = dict(flatten(settings))
+    return [
+        key
+        for key, value in planned.items()
+        if value is not None and not key.startswith(tuple(free)) and found.get(key) != value
+    ]
 
 
 def places(work: Path) -> list[str]:

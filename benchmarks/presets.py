@@ -23,7 +23,7 @@ from typing import Any
 import torch
 import yaml
 from compare_discriminators import curve, load_best
-from many_runs import gan_summary, kept_or_made, parser_of_forms, places, root_words
+from many_runs import each, gan_summary, kept_or_made, parser_of_forms, places, root_words
 from presets_page import draw, page
 from speed import write
 
@@ -250,7 +250,7 @@ def draw_strip(run: Run, path: Path) -> Path:
 
 def report(form: Form, work: Path, out: Path, docs: Path) -> None:
     kept = [work / "results" / f"{name}.json" for name in PRESETS]
-    rows = [json.loads(file.read_text()) for file in kept if file.is_file()]
+    rows = [read_record(file) for file in kept if file.is_file()]
     if not rows:
         return
     result = {
@@ -276,10 +276,15 @@ def main() -> None:
         parser.error(f"--only: unknown {', '.join(sorted(unknown))}; known: {', '.join(PRESETS)}")
     root = root_words(options)
     work = options.work / form.name
-    for name in () if options.report else options.only.split(","):
-        row = kept_or_made(work, name, partial(trained, name, form, work, root))
-        print(name, "held by another process" if row is None else row["fid"], flush=True)
+    failed = each(
+        () if options.report else options.only.split(","),
+        lambda name: kept_or_made(
+            work, name, words(name, form, []), partial(trained, name, form, work, root)
+        ),
+    )
     report(form, work, options.out, options.docs)
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import pytest
 import eqgan
 from eqgan.cli import parse_gan, prepare, train_gan
 from eqgan.cli.classify import parse_classify
+from eqgan.cli.runs import plain_settings
 from eqgan.training.lock import RunLock
 from eqgan.training.rebuild import build
 
@@ -305,11 +306,12 @@ def test_the_study_is_told_from_what_is_finished(study, tmp_path):
                 plt.imsave(work / "samples" / cell.name / name, grid)
     study.report(form, "quick", work, tmp_path / "study.json", tmp_path / "docs")
     result = json.loads((tmp_path / "study.json").read_text())
-    assert (result["finished"], result["planned"]) == (24, 72)
+    assert (result["finished"], result["planned"]) == (24, 48)
     row = next(r for r in result["table"] if (r["generator"], r["discriminator"]) == ("conv", "p4"))
     assert row["fid"] == {"mean": 11.0, "min": 10.0, "max": 12.0}
     page = (tmp_path / "docs" / "study.md").read_text()
-    assert "10 %, conv generator: p4 over z2 0.27; z2+rotation 0.76; p4m 0.32." in page
+    told = "10 %, conv generator, over z2: p4 0.27 (0.25); p4m 0.32 (0.30); z2+rotation 0.76 (0.75)."
+    assert f"{told} At most half: met by the means, met by the least." in page
     pictures = {p.name for p in (tmp_path / "docs" / "images").iterdir()}
     assert pictures == {"study.png", "study_samples.png"}
     assert all(f"(images/{name})" in page for name in pictures), "a picture that no page shows"
@@ -332,6 +334,44 @@ def test_the_study_goes_on_from_its_results_file(study, tmp_path):
         study.FULL,
     ):
         assert study.recorded(changed, out) == {}
+    out.write_text("{}")
+    with pytest.raises(ValueError, match="no results file of the study: give another --out"):
+        study.recorded(study.QUICK, out)
+
+
+def test_records_and_runs_of_other_settings_are_not_taken_for_ours(study, monkeypatch, tmp_path):
+    many_runs = importlib.import_module("many_runs")
+    cell = next(study.cells(study.CHECK))
+    monkeypatch.setattr(study, "trained", lambda *_: made_up_cell(cell, 3.0))
+    assert study.run(cell, study.CHECK, tmp_path, ["--data-root", "here"])["fid"] == 3.0
+    assert study.run(cell, study.CHECK, tmp_path, ["--data-root", "there"])["fid"] == 3.0
+    longer = dataclasses.replace(study.CHECK, steps=12)
+    with pytest.raises(
+        RuntimeError, match=r"s0\.json is of a run with other settings: choose another --work"
+    ):
+        study.run(cell, longer, tmp_path, [])
+    words = study.words(cell, study.CHECK, [])
+    kept = {"settings": plain_settings(*parse_gan([*words, "--name", "x", "--precision", "32-true"]))}
+    study.write(tmp_path / "logs" / cell.name / "summary.json", kept)
+    assert many_runs.gan_summary(tmp_path, cell.name, [*words, "--data-root", "there"]) == kept
+    with pytest.raises(RuntimeError, match=r"other settings \(trainer\.limit_train_batches\)"):
+        many_runs.gan_summary(tmp_path, cell.name, study.words(cell, longer, []))
+
+
+def test_a_run_that_fails_does_not_stop_the_others(beside_each_other, capsys):
+    many_runs = importlib.import_module("many_runs")
+    ends = {"a": RuntimeError("diverged"), "b": SystemExit(1), "c": SystemExit(130), "d": None}
+
+    def make(name):
+        if ends[name] is not None:
+            raise ends[name]
+        return {"fid": 2.0}
+
+    assert many_runs.each("abd", make) == ["a", "b"]
+    out, err = capsys.readouterr()
+    assert (out, err) == ("d 2.0\n", "a: diverged\nb: 1\n")
+    with pytest.raises(SystemExit):
+        many_runs.each("cd", make)
 
 
 def test_a_check_replaces_no_result(study, tmp_path):
@@ -387,5 +427,6 @@ def made_up_cell(cell, fid):
         "memorisation": {"share": 0.01, "ratio": 1.0},
         "parameters": {"generator": 1, "discriminator": 2},
         "hardware": "none",
+        "precision_of_numbers": "32-true",
         "curve": [{"step": 1, "fid": 2 * fid, "cpu_seconds": 1}, {"step": 2, "fid": fid, "cpu_seconds": 2}],
     }
