@@ -209,6 +209,14 @@ def test_a_recipe_has_the_numbers_of_its_source(built):
     assert {key: config[key] for key in PUBLISHED[name]} == PUBLISHED[name]
 
 
+def test_the_published_networks_by_the_command_that_the_help_shows():
+    words = ["--config", str(CONFIGS["gegan_rotmnist"]), "--gen", "p4", "--disc", "p4", "--conditional"]
+    settings = plain_settings(gan_parser(), parse_gan(words)[1])
+    gan = gan_from_settings(settings, (1, 28, 28), 10)
+    assert sum(p.numel() for p in gan.generator.parameters()) == MADE["gegan_rotmnist"][0]
+    assert sum(p.numel() for p in gan.discriminator.parameters()) == MADE["gegan_rotmnist"][1]
+
+
 def test_every_number_is_of_a_preset():
     assert {*PUBLISHED} == {*CONFIGS}
     assert {*STEPS} <= {*CONFIGS}
