@@ -23,7 +23,7 @@ from typing import Any
 import torch
 import yaml
 from compare_discriminators import curve, load_best
-from many_runs import each, gan_summary, kept_or_made, parser_of_forms, places, root_words
+from many_runs import each, gan_summary, kept_or_made, parser_of_forms, places, read_record, root_words
 from presets_page import draw, page
 from speed import write
 
