@@ -289,18 +289,17 @@ def kept_or_made(
         with RunLock(work / "locks" / f"{name}.lock"):
             if not kept.is_file():
                 write(kept, {**make(), "command": words})
-            found = json.loads(kept.read_text())
+            return read_record(kept, words)
     except BlockingIOError:
         return None
-    if found.pop("command", words) != words:
-        raise RuntimeError(f"{kept} is of a run with other settings: choose another --work")
-    return found
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """A record that ``kept_or_made`` wrote, without what it was made by."""
+def read_record(path: Path, words: list[str] | None = None) -> dict[str, Any]:
+    """A record that ``kept_or_made`` wrote, without its words, which must be these if any are given."""
     found: dict[str, Any] = json.loads(path.read_text())
-    found.pop("command", None)
+    made_by = found.pop("command", words)
+    if words is not None and made_by != words:
+        raise RuntimeError(f"{path} is of a run with other settings: choose another --work")
     return found
 
 

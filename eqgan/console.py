@@ -1,5 +1,6 @@
 """Where tables are printed."""
 
+import os
 import sys
 
 from rich.console import Console
@@ -9,7 +10,4 @@ WIDE = 120  # columns of a file or a pipe, which has no width of its own
 
 def console() -> Console:
     """As wide as the terminal, or as what ``COLUMNS`` says; else wide enough for our tables."""
-    found = Console()
-    if not (sys.stdout.isatty() or "COLUMNS" in found._environ):
-        found.width = WIDE
-    return found
+    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDE)

@@ -22,6 +22,20 @@ def cache_folder() -> Path:
     return Path(os.environ.get("EQGAN_CACHE") or platformdirs.user_cache_dir("eqgan")).expanduser()
 
 
+def make_folder(path: Path, remedy: str) -> None:
+    """Make a folder, and those that it lies in, where they are not there yet.
+
+    Raises:
+        OSError: it cannot be made; says why not, and the remedy.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"expected a folder that can be made, got {error.strerror!r} for {error.filename}. {remedy}"
+        ) from error
+
+
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed to the disk and takes its place.

@@ -31,7 +31,6 @@ from eqgan.training.classification_report import show_start, show_summary
 from eqgan.training.classification_run import ClassificationRun, Judging, require_labels
 from eqgan.training.finetuning import FineTuning, start_from
 from eqgan.training.folder import RunFolder
-from eqgan.training.load import find_checkpoint
 from eqgan.training.preprocessed import PreprocessedClassifier
 from eqgan.training.rebuild import build
 from eqgan.training.schedules import Schedule
@@ -183,7 +182,7 @@ def prepare_classify(parser: Parser, config: jsonargparse.Namespace) -> tuple[Cl
         preprocess = build(config.preprocess, image_shape=data.image_shape)
         network = PreprocessedClassifier(preprocess.fit(data.train.images), network)
     if config.init is not None:
-        start_from(network, find_checkpoint(named_run(str(config.init), config.log_dir)))
+        start_from(network, named_run(str(config.init), config.log_dir))
     module = Classification(
         network,
         partial(build_optimizer, config.optimizer),

@@ -10,7 +10,7 @@ from torch import Tensor
 from eqgan.networks import Classifier, freeze, initialise, parameter_groups, read_weights
 from eqgan.networks.freezing import Trainable
 from eqgan.training.callbacks.checkpoint import read_checkpoint
-from eqgan.training.load import load_classifier
+from eqgan.training.load import find_checkpoint, load_classifier
 from eqgan.training.preprocessed import PreprocessedClassifier
 
 
@@ -60,14 +60,14 @@ def start_from(network: Classifier, path: str | Path) -> None:
 
     Args:
         network: changed in place.
-        path: of a classifier's checkpoint, or of a state dict (torchvision's too). The network must be the
-            same but for its classes; a plain one with as many channels as this has fields is inflated.
+        path: of a classifier's checkpoint or run, or of a state dict (torchvision's too). The network must be
+            the same but for its classes; a plain one with as many channels as this has fields is inflated.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is damaged, or of a network that differs elsewhere than in the last layers.
     """
-    path = Path(path)
+    path = find_checkpoint(path)
     group, weights = _weights(path)
     if group not in (None, "z2", str(network.group)):
         raise ValueError(

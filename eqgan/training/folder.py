@@ -7,6 +7,8 @@ from pathlib import Path
 
 import yaml
 
+from eqgan.files import make_folder
+
 
 def is_of_classifier(config: Path) -> bool:
     """Whether the settings of a run are those of a classifier; else they are a GAN's."""
@@ -111,14 +113,8 @@ class RunFolder:
         self.require_free(overwrite)
         shutil.rmtree(self.logs, ignore_errors=True)
         shutil.rmtree(self.samples, ignore_errors=True)
-        try:  # a run is known by the second
-            self.samples.mkdir(parents=True, exist_ok=True)
-            self.last.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OSError(
-                f"expected folders that can be made, got {error.strerror!r} for {error.filename}. "
-                "Choose another --log_dir or --samples_dir."
-            ) from error
+        for folder in (self.samples, self.last.parent):  # a run is known by the second
+            make_folder(folder, "Choose another --log_dir or --samples_dir.")
 
     def siblings(self) -> list[str]:
         """Names of the runs that could be resumed."""

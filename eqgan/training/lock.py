@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from eqgan.files import make_folder
+
 log = logging.getLogger("eqgan")
 
 
@@ -40,13 +42,7 @@ class RunLock:
             OSError: if its folder cannot be made.
         """
         while not self.held:
-            try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise OSError(
-                    f"expected a folder that can be made, got {error.strerror!r} for {error.filename}. "
-                    "Choose another --log_dir."
-                ) from error
+            make_folder(self.path.parent, "Choose another --log_dir.")
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
             try:
                 self._take(descriptor)
