@@ -105,7 +105,7 @@ def record(task: Task, summary: dict[str, Any]) -> dict[str, Any]:
         "training_seconds",
         "images_per_second",
     )
-    tests = {name: {k: s[k] for k in ("error", "auc", "count")} for name, s in summary["test"].items()}
+    turned = summary.get("turns", 1) > 1
     kinds = ("optimizer", "schedule", "network", "augment", "precision")
     settings = {k: summary["settings"][k] for k in kinds}
     settings["batch_size"] = summary["settings"]["dataset"]["batch_size"]
@@ -115,11 +115,16 @@ def record(task: Task, summary: dict[str, Any]) -> dict[str, Any]:
         "seed": task.seed,
         "training_images": summary["data"]["train"],
         **{key: summary[key] for key in kept},
-        "test": tests,
+        "test": _scores(summary["test"]),
+        **({"turns": summary["turns"], "test_unturned": _scores(summary["test_unturned"])} if turned else {}),
         **{key: summary[key] for key in ("training_error", "invariance_error")},
         "settings": settings,
         "hardware": summary["versions"]["hardware"],
     }
+
+
+def _scores(tests: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {name: {key: scores[key] for key in ("error", "auc", "count")} for name, scores in tests.items()}
 
 
 def over_seeds(runs: dict[str, Any], kept: tuple[str, ...], score: str) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import jaxtyping
 import pytest
 
 os.environ.setdefault("EQGAN_NO_DOWNLOAD", "1")  # tests never reach for the network
-if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):  # they share the cores, before torch counts these
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):  # before torch counts the cores
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 jaxtyping.install_import_hook("eqgan", "beartype.beartype")  # before anything imports eqgan
 # A shell that starts the tests in the background leaves Ctrl-C ignored; the tests of interrupts need it.

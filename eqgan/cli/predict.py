@@ -17,6 +17,7 @@ from eqgan.training.load import load_classifier
 EXAMPLES = """\
   eqgan predict logs/RUN photo.png                 the best checkpoint of a run
   eqgan predict last.ckpt photos/*.jpg --top 1
+  eqgan predict last.ckpt galaxy.png --turns 16    the mean over 16 orientations
   eqgan predict last.ckpt scan.tif --json          every class with its probability
   eqgan predict last.ckpt scan.tif --group p4      refuse a network without this symmetry"""
 
@@ -31,12 +32,17 @@ def _parser() -> CommandParser:
     parser.add_argument("checkpoint", type=named_run, help="of eqgan classify, or its run (folder or name)")
     parser.add_argument("images", type=Path, nargs="+", help="any format, size and mode that Pillow reads")
     parser.add_argument("--top", type=whole(1), default=3, help="classes shown for each image (default 3)")
+    parser.add_argument(
+        "--turns",
+        type=whole(1),
+        help="orientations of each image that the answer is the mean of (default: as its run was judged)",
+    )
     group_option(parser, "that the network must have")
     return parser
 
 
 def _predict(options: argparse.Namespace) -> list[dict[str, Any]]:
-    network = load_classifier(options.checkpoint, options.group)
+    network = load_classifier(options.checkpoint, options.group, options.turns)
     found = []
     with torch.inference_mode():
         for start in range(0, len(options.images), 100):  # a folder of photographs need not fit into memory

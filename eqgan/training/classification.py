@@ -6,7 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from eqgan.metrics.features import evaluating
@@ -17,6 +17,7 @@ from eqgan.training.finetuning import FineTuning
 from eqgan.training.ranks import gathered, mean, own_randomness, sum_gradients, world_size
 from eqgan.training.schedules import ConstantSchedule, Schedule
 from eqgan.training.statistics import recompute_statistics
+from eqgan.training.turned import averaged_over_turns, distinct_turns
 
 MakeOptimizer = Callable[[list[dict[str, Any]]], Optimizer]
 
@@ -41,6 +42,8 @@ class Classification(pl.LightningModule):
         finetuning: which part of the network learns, and how fast.
         statistics_batches: batches of (augmented) training images that batch-norm statistics are computed
             from anew before each evaluation; 0 keeps the running ones.
+        turns: orientations of an image that the judged logits are the mean of (``TurnedClassifier``);
+            training sees those of ``augment``.
         channels_last: memory format of the maps, of images with several channels (with one, torch's
             convolutions keep the usual one); changes the speed only.
 
@@ -58,6 +61,7 @@ class Classification(pl.LightningModule):
         label_smoothing: float = 0.0,
         ema_decay: float = 0.0,
         statistics_batches: int = 50,
+        turns: int = 1,
         channels_last: bool = False,
     ) -> None:
         super().__init__()
@@ -66,6 +70,8 @@ class Classification(pl.LightningModule):
                 "fit: expected label_smoothing and ema_decay in [0, 1) and statistics_batches of at least 0, "
                 f"got {label_smoothing}, {ema_decay} and {statistics_batches}"
             )
+        distinct_turns(network.group, turns)
+        self.turns = turns
         self.finetuning = finetuning or FineTuning()
         self.finetuning.apply(network)
         self.network = network
@@ -86,7 +92,7 @@ class Classification(pl.LightningModule):
         compile_network(self.network, backend)
 
     @property
-    def judged(self) -> nn.Module:
+    def judged(self) -> Classifier:
         """The network that is evaluated and kept: the averaged one if there is one."""
         return self.network if self.ema is None else self.ema.module
 
@@ -138,15 +144,19 @@ class Classification(pl.LightningModule):
             with own_randomness(self.device), eager(self.network):
                 recompute_statistics(self.judged, (self.prepared(batch) for batch in batches))
 
-    def predict_logits(self, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    def predict_logits(
+        self, batches: Iterable[tuple[Tensor, Tensor]], turns: int | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Logits of the judged network in float32, and labels, of every image, on the CPU.
 
-        Of several processes each goes through batches of its own share, and all get all, in order; where the
-        shares are filled up to be equal, the first images come once more at the end.
+        They are the mean over so many turns, by default those of this module. Of several processes each goes
+        through batches of its own share, and all get all, in order; where the shares are filled up to be
+        equal, the first images come once more at the end.
         """
         logits, labels = [], []
-        with evaluating(self.judged), eager(self.network):
+        network = averaged_over_turns(self.judged, self.turns if turns is None else turns)
+        with evaluating(network), eager(self.network):
             for images, classes in batches:
-                logits.append(self.judged(images.to(self.dtype)).float().cpu())
+                logits.append(network(images.to(self.dtype)).float().cpu())
                 labels.append(classes.cpu())
         return gathered(torch.cat(logits)), gathered(torch.cat(labels))

@@ -23,6 +23,7 @@ def summarise(
     recorder: Recorder,
     judge: Validation,
     tests: dict[str, ClassificationScores],
+    unturned: dict[str, ClassificationScores],
     images: torch.Tensor,
     folder: RunFolder,
     data: ImageData,
@@ -52,6 +53,8 @@ def summarise(
         "validation_images": len(data.validation),
         "validation_error": judge.best[0] if scored else None,
         "test": {name: scores.as_dict() for name, scores in tests.items()},
+        "turns": module.turns,
+        "test_unturned": {name: scores.as_dict() for name, scores in unturned.items()},
         **pace(recorder),
         "invariance_error": _invariance_error(network, images, cost.multiply_adds),
         "logs": str(folder.logs),
@@ -109,7 +112,7 @@ def show_summary(summary: dict[str, Any]) -> None:
         )
     table.add_row("weights of", chosen)
     for name, scores in summary["test"].items():
-        table.add_row(f"test error, {name}", _told(scores))
+        table.add_row(f"test error, {name}", _told(scores) + _compared(summary, name))
     error = summary["invariance_error"]
     told = "not defined: it gives every image the same logits" if error is None else f"{error:.1e}"
     table.add_row("invariance error", f"{told} under {summary['group']}")
@@ -117,6 +120,14 @@ def show_summary(summary: dict[str, Any]) -> None:
     for name, path in summary["confusion_pictures"].items():
         table.add_row(f"confusion, {name}", path)
     console().print(table)
+
+
+def _compared(summary: dict[str, Any], name: str) -> str:
+    """What the mean over turns is worth, where there is one."""
+    if summary["turns"] == 1:
+        return ""
+    one = 100 * summary["test_unturned"][name]["error"]
+    return f"; mean over {summary['turns']} turns, {one:.2f} % from one"
 
 
 def _told(scores: dict[str, Any]) -> str:

@@ -122,12 +122,15 @@ class ClassificationRun(TrainingRun):
         module.to(trainer.strategy.root_device)  # Lightning puts it on the CPU when training ends
         if self.folder.best.is_file():
             module.load_state_dict(read_checkpoint(self.folder.best)["state_dict"])
-        tests = {name: judge.score(module, images) for name, images in self.test_sets().items()}
+        sets = self.test_sets()
+        tests = {name: judge.score(module, images) for name, images in sets.items()}
+        unturned = {name: judge.score(module, images, 1) for name, images in sets.items() if module.turns > 1}
         summary = summarise(
             module,
             recorder,
             judge,
             tests,
+            unturned,
             to_unit(self.data.train.head(256)).to(module.device, module.dtype),
             self.folder,
             self.data,

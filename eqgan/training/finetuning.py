@@ -92,7 +92,7 @@ def _weights(path: Path) -> tuple[str | None, Mapping[str, Tensor]]:
             return None, read_weights(path)
         except Exception:
             raise error from None  # what the first reader said is the clearer
-    network = _without_preprocessing(load_classifier(path))
+    network = _without_preprocessing(load_classifier(path, turns=1))
     return str(network.group), network.state_dict()
 
 

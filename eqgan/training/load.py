@@ -17,6 +17,7 @@ from eqgan.training.module import GAN
 from eqgan.training.penalties import Penalty, R1Penalty
 from eqgan.training.preprocessed import PreprocessedClassifier
 from eqgan.training.rebuild import rebuild
+from eqgan.training.turned import averaged_over_turns
 
 
 def gan_from_settings(
@@ -98,7 +99,9 @@ def open_gan(path: str | Path, device: torch.device | str = "cpu") -> tuple[GAN,
     return gan.eval().to(device), settings
 
 
-def load_classifier(path: str | Path, group: PlaneGroup | None = None) -> Classifier:
+def load_classifier(
+    path: str | Path, group: PlaneGroup | None = None, turns: int | None = None
+) -> Classifier:
     """The classifier that a checkpoint of ``eqgan classify`` holds, in eval mode on the CPU.
 
     Its ``class_names`` say what the logits stand for.
@@ -108,6 +111,8 @@ def load_classifier(path: str | Path, group: PlaneGroup | None = None) -> Classi
     Args:
         path: a checkpoint, or the folder of a run (``logs/<run>``), whose best checkpoint is then taken.
         group: refuse a network that is not invariant under this plane group.
+        turns: orientations of an image that its logits are the mean of (``TurnedClassifier``); by default
+            those that the run was judged with (``fit.turns``), 1 for the network itself.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -131,6 +136,9 @@ def load_classifier(path: str | Path, group: PlaneGroup | None = None) -> Classi
     except RuntimeError as error:
         raise ValueError(f"{path}: the weights do not fit the network of its settings ({error})") from error
     freeze(network, "everything")
+    network = averaged_over_turns(
+        network, settings.get("fit", {}).get("turns", 1) if turns is None else turns
+    )
     network.class_names = tuple(described["class_names"])
     return network.eval()
 

@@ -78,13 +78,22 @@ class Validation(pl.Callback):
         batches = sample_batches(loader, module.statistics_batches)
         module.refresh_statistics(batches, 1_000_003 * (self.seed + 1) + epoch)
 
-    def score(self, module: Classification, images: ImageSet) -> ClassificationScores:
-        """Scores of the judged network on a set of images, in float32 and without augmentation."""
-        return classification_scores(*self.logits(module, images))
+    def score(
+        self, module: Classification, images: ImageSet, turns: int | None = None
+    ) -> ClassificationScores:
+        """Scores of the judged network on a set of images, in float32 and without augmentation.
 
-    def logits(self, module: Classification, images: ImageSet) -> tuple[torch.Tensor, torch.Tensor]:
+        Args:
+            turns: of each image; those of the module by default.
+        """
+        return classification_scores(*self.logits(module, images, turns))
+
+    def logits(
+        self, module: Classification, images: ImageSet, turns: int | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits and labels of every image, in order."""
-        logits, labels = module.predict_logits(self.data.loader(images, batch_size=self.batch_size))
+        loader = self.data.loader(images, batch_size=self.batch_size)
+        logits, labels = module.predict_logits(loader, turns)
         return logits[: len(images)], labels[: len(images)]
 
     def values(self) -> dict[str, float]:
