@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from eqgan.nearest import nearest
+from eqgan.nn.norm import FieldBatchNorm2d
 from eqgan.nn.spectral import OperatorNorm, SpectralNorm
 
 
@@ -40,7 +41,17 @@ def _trifle(x: torch.Tensor) -> torch.Tensor:
 
 def compile_network(network: nn.Module, backend: str) -> None:
     """Compiles what the network computes; names of its weights, copies and checkpoints stay as they are."""
-    network.compile(backend=backend, dynamic=False)  # few shapes, that of a batch and of two
+    options = {"layout_optimization": False} if backend == "inductor" and _keeps_layout(network) else None
+    network.compile(
+        backend=backend, dynamic=False, options=options
+    )  # few shapes: that of a batch, and of two
+
+
+def _keeps_layout(network: nn.Module) -> bool:
+    """Whether maps should stay as they are: the compiler makes those of all convolutions channels_last, and
+    writes slow loops for the norm of a field in them (``benchmarks/compiled.py``); a GPU wants them so."""
+    norms = (part for part in network.modules() if isinstance(part, FieldBatchNorm2d))
+    return not torch.cuda.is_available() and any(norm.in_type.dim > 1 for norm in norms)
 
 
 def renew_norms(network: nn.Module) -> None:

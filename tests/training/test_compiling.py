@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from eqgan.groups import P4, Z2
+from eqgan.networks import P4CNNClassifier
 from eqgan.training import compiling
 from eqgan.training.callbacks import read_checkpoint
 from tests.training.runs import refused
@@ -44,6 +46,19 @@ def test_a_compiled_run_has_the_same_numbers_and_resumes(shared, eager_run, monk
     assert compiled == ["aot_eager"] * 4, "a bare --resume compiles too"
     assert furthest(eager_run, read_checkpoint(shared.last("traced"))) < 1e-6
     assert summary["fid_final"] == pytest.approx(float(shared.rows("as-written")[-1]["fid"]), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("group", "backend", "options"),
+    [(P4, "inductor", {"layout_optimization": False}), (P4, "aot_eager", None), (Z2, "inductor", None)],
+    ids=str,
+)
+def test_maps_whose_fields_are_normalised_keep_their_layout_on_a_cpu(monkeypatch, group, backend, options):
+    called = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **given: called.append(given))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    compiling.compile_network(P4CNNClassifier((1, 22, 22), 3, group, width=4), backend)
+    assert called == [{"backend": backend, "dynamic": False, "options": options}]
 
 
 def _noting(compile_, compiled):
