@@ -1,6 +1,8 @@
 """The door: python train_gan.py --disc p4"""
 
-from eqgan.cli import train_gan
+import sys
+
+from eqgan.__main__ import main
 
 if __name__ == "__main__":
-    train_gan()
+    main(["train", *sys.argv[1:]])

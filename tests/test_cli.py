@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 import eqgan
-from eqgan.cli import COMMANDS, building, expand, parse_gan, parsing, runs, train_gan
+from eqgan.__main__ import COMMANDS
+from eqgan.__main__ import main as door
+from eqgan.cli import building, expand, parse_gan, parsing, runs, train_gan
 from eqgan.data.module import ImageData
 from eqgan.groups import P4, P4M, SQUARE_PLANE_GROUPS
 
@@ -263,6 +265,7 @@ def test_precision(monkeypatch):
 def test_the_installed_command(monkeypatch, capsys):
     (script,) = entry_points(group="console_scripts", name="eqgan")
     main = script.load()
+    assert main is door
     monkeypatch.setattr("sys.argv", ["eqgan"])
     main()
     told = capsys.readouterr().out
@@ -286,5 +289,16 @@ def test_the_installed_command(monkeypatch, capsys):
 def test_the_script_is_only_a_door():
     tree = ast.parse((ROOT / "train_gan.py").read_text())
     statements = [node for node in tree.body if not isinstance(node, ast.Expr)]
-    assert [type(node) for node in statements] == [ast.ImportFrom, ast.If]
-    assert statements[0].module == "eqgan.cli"
+    assert [type(node) for node in statements] == [ast.Import, ast.ImportFrom, ast.If]
+    assert statements[1].module == "eqgan.__main__"
+
+
+def test_an_interrupt_while_a_command_is_loaded(monkeypatch, capsys):
+    def interrupted(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("eqgan.__main__.import_module", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        door(["classify"])
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == "eqgan: error: stopped\n"
