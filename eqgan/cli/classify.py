@@ -25,11 +25,11 @@ from eqgan.data.augment import Augmentation
 from eqgan.data.module import ImageData
 from eqgan.data.preprocess import Preprocessing
 from eqgan.groups import SQUARE_PLANE_GROUPS
-from eqgan.networks import Classifier
+from eqgan.networks import IMAGENET, Classifier
 from eqgan.training.classification import Classification
 from eqgan.training.classification_report import show_start, show_summary
 from eqgan.training.classification_run import ClassificationRun, Judging, require_labels
-from eqgan.training.finetuning import FineTuning, start_from
+from eqgan.training.finetuning import FineTuning, start_from, torchvision_network
 from eqgan.training.folder import RunFolder
 from eqgan.training.preprocessed import PreprocessedClassifier
 from eqgan.training.rebuild import build
@@ -69,6 +69,14 @@ CHOICES: Choices = {
             "shift": "eqgan.data.augment.RandomShift",
         },
     ),
+    "--preprocess": (
+        "--preprocess",
+        {
+            "none": "null",
+            "contrast": "eqgan.data.preprocess.ContrastNormalization",
+            "zca": "eqgan.data.preprocess.ZCAWhitening",
+        },
+    ),
     "--schedule": (
         "--schedule",
         {
@@ -96,7 +104,7 @@ Train a classifier that knows the symmetry of its images, and test it on upright
   eqgan classify --net p4cnn --data rotmnist           Rotated MNIST, tested on MNIST too
   eqgan classify --net p4mcnn --data photos/ --size 28 --epochs 40 --patience 10
   eqgan classify --config configs/classify/z2cnn.yaml --seed 1
-  eqgan classify --net resnet18 --data bccd --size 65 --network.match none --init resnet18.pth --train head
+  eqgan classify --net resnet18 --data bccd --size 65 --network.match none --init torchvision:resnet18
   eqgan classify --resume rotmnist-p4cnn_p4-s0
 
 The epoch that is best on the validation images is the one that is tested, the last one if none are held out
@@ -110,8 +118,9 @@ short forms (each stands for a nested setting, given in brackets):
   --lr RATE                              learning rate  [optimizer.lr]
   --schedule {{constant,one-cycle,cosine}}  of the learning rate  [schedule]
   --augment {{none,rotation,flip,shift}}   random changes of the training images  [augment]
-  --data {{auto,rotmnist,mnist,digits,cifar10,mirabest,bccd,...,PATH}}  images; PATH is a folder or an .npz
-                                         [dataset.source]
+  --preprocess {{none,contrast,zca}}       what is done to every image first  [preprocess]
+  --data {{auto,rotmnist,mnist,digits,cifar10,mirabest,bccd,...,PATH}}  images; PATH is a folder, an .npz
+                                         or a store  [dataset.source]
   --data-root DIR                        where MNIST lies; else EQGAN_DATA, else data/  [dataset.root]
   --size N, --batch-size N, --fraction F [dataset.size, dataset.batch_size, dataset.fraction]
   --validation-fraction F                share of the training images held out  [dataset.validation_fraction]
@@ -132,15 +141,15 @@ def classify_parser() -> Parser:
     parser.add_argument(
         "--init",
         type=Path | None,
-        help="weights to start from: a run of the same network or its checkpoint, or a state dict; those of "
-        "a plain residual network (torchvision's too) are inflated",
+        help="weights to start from: a run of the same network or its checkpoint, a state dict, or "
+        "torchvision:resnet18 (downloaded once); those of a plain residual network are inflated",
     )
     parser.add_class_arguments(ImageData, "dataset", skip={"seed"})
     parser.add_subclass_arguments(
         Classifier,
         "network",
         skip={"image_shape", "num_classes"},
-        default={"class_path": SEVEN, "init_args": {"group": "p4", "pool": "mean"}},
+        default={"class_path": SEVEN, "init_args": {"group": "p4"}},
     )
     parser.add_subclass_arguments(
         torch.optim.Optimizer,
@@ -177,12 +186,18 @@ def prepare_classify(parser: Parser, config: jsonargparse.Namespace) -> tuple[Cl
     data = open_data(config)
     require_labels(data)
     pl.seed_everything(config.seed, workers=False, verbose=False)
+    if config.init is not None and torchvision_network(config.init):
+        as_trained(config.network)
     network = build(config.network, image_shape=data.image_shape, num_classes=data.num_classes)
     if config.preprocess is not None:
+        if dict(config.preprocess.get("init_args") or {}).get("group", network.group) is None:
+            config.preprocess.init_args.group = network.group
         preprocess = build(config.preprocess, image_shape=data.image_shape)
-        network = PreprocessedClassifier(preprocess.fit(data.train.images), network)
+        network = PreprocessedClassifier(preprocess, network)
+        preprocess.fit(data.train.blocks())
     if config.init is not None:
-        start_from(network, named_run(str(config.init), config.log_dir))
+        borrowed = torchvision_network(config.init)
+        start_from(network, config.init if borrowed else named_run(str(config.init), config.log_dir))
     module = Classification(
         network,
         partial(build_optimizer, config.optimizer),
@@ -199,6 +214,14 @@ def prepare_classify(parser: Parser, config: jsonargparse.Namespace) -> tuple[Cl
     run = ClassificationRun(classification=module, judging=Judging(**config.judging), data=data, **shared)
     claim(run, config, resuming)
     return run, resuming
+
+
+def as_trained(spec: jsonargparse.Namespace) -> None:
+    """Standardises images as those of torchvision's weights were, unless the settings say how."""
+    arguments = spec.init_args
+    if "input_mean" in arguments and arguments.input_mean is None and arguments.input_deviation is None:
+        for key, values in IMAGENET.items():
+            arguments[key] = list(values)
 
 
 def build_optimizer(spec: jsonargparse.Namespace, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:

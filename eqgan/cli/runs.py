@@ -35,6 +35,8 @@ FREE_ON_RESUME = (
     "rollbacks",
     "deterministic",
     "compile",
+    "judging.rotated",
+    "judging.batch_size",
 )
 
 

@@ -1,7 +1,7 @@
 """What every source of images turns into: one tensor of bytes with its labels, and the splits of a source."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,6 +84,11 @@ class ImageSet:
     def head(self, count: int) -> UInt8[Tensor, "m channels height width"]:
         """Return the first images, at most `count`."""
         return self.images[:count]
+
+    def blocks(self, count: int = 1024) -> Iterator[UInt8[Tensor, "m channels height width"]]:
+        """Yield all images in order, at most `count` at a time."""
+        for start in range(0, len(self), count):
+            yield self.images[start : start + count]
 
     def loader(self, batch_size: int, device: torch.device | str = "cpu", **options: Any) -> Loader:
         """Return what iterates over `(image, label)` batches on a device; options as of `TensorLoader`."""

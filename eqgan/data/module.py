@@ -123,7 +123,12 @@ class ImageData(pl.LightningDataModule):
         """Return the split that `reference` would take."""
         if split != "auto":
             return split
-        return "test" if "test" in self._open().splits else "train"
+        return "test" if self.has_test_images else "train"
+
+    @property
+    def has_test_images(self) -> bool:
+        """Whether the source has a test split."""
+        return "test" in self._open().splits
 
     def test_sets(self) -> dict[str, ImageSet]:
         """Return every set of test images by its name, the main one first; none where there is no test split.

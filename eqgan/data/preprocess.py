@@ -5,6 +5,7 @@ image needs no other treatment than during training.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from math import prod
 
 import torch
@@ -16,6 +17,9 @@ from eqgan.nn import act
 
 _LARGEST = 8192  # values in an image: the square of it is stored
 _CHUNK = 1024  # images at a time
+
+
+Images = UInt8[Tensor, "n channels height width"] | Iterable[Tensor]
 
 
 class Preprocessing(nn.Module, ABC):
@@ -30,8 +34,16 @@ class Preprocessing(nn.Module, ABC):
         self.image_shape = tuple(image_shape)
 
     @abstractmethod
-    def fit(self, images: UInt8[Tensor, "n channels height width"]) -> "Preprocessing":
-        """Take from the training images what is needed; returns the module itself."""
+    def fit(self, images: Images) -> "Preprocessing":
+        """Take from the training images what is needed; returns the module itself.
+
+        Args:
+            images: all of them, or blocks that come one after the other.
+        """
+
+    def commutes_with(self, group: PlaneGroup) -> bool:
+        """Whether an image that is moved by the group and then preprocessed is one preprocessed and moved."""
+        return group.order == 1
 
     @abstractmethod
     def forward(
@@ -62,9 +74,12 @@ class ContrastNormalization(Preprocessing):
             raise ValueError(f"expected eps above 0, got {eps}. 0.0078 is one grey level.")
         self.eps = eps
 
-    def fit(self, images: UInt8[Tensor, "n channels height width"]) -> "Preprocessing":
+    def fit(self, images: Images) -> "Preprocessing":
         """Nothing is fitted: each image is normalised by itself."""
         return self
+
+    def commutes_with(self, group: PlaneGroup) -> bool:
+        return True
 
     def forward(
         self, x: Float[Tensor, "batch channels height width"]
@@ -87,7 +102,7 @@ class ZCAWhitening(Preprocessing):
     Args:
         image_shape: (channels, height, width), of at most 8,192 values.
         eps: added to the variances; contrast-normalised images have a mean variance of at most 1.
-        group: of the square lattice.
+        group: of the square lattice; None is z2 (``eqgan classify`` takes that of the network).
 
     Raises:
         ValueError: an argument out of range.
@@ -102,8 +117,11 @@ class ZCAWhitening(Preprocessing):
     whitening: Tensor
     fitted: Tensor
 
-    def __init__(self, image_shape: tuple[int, int, int], eps: float = 0.1, group: PlaneGroup = Z2) -> None:
+    def __init__(
+        self, image_shape: tuple[int, int, int], eps: float = 0.1, group: PlaneGroup | None = None
+    ) -> None:
         super().__init__(image_shape)
+        group = group or Z2
         size = prod(image_shape)
         if not eps > 0 or size > _LARGEST:
             raise ValueError(
@@ -124,7 +142,7 @@ class ZCAWhitening(Preprocessing):
         self._known = False  # asking a buffer on an accelerator costs a synchronisation: once is enough
 
     @torch.no_grad()
-    def fit(self, images: UInt8[Tensor, "n channels height width"]) -> "Preprocessing":
+    def fit(self, images: Images) -> "Preprocessing":
         """Compute mean and whitening in float64: one pass over the images, then one eigendecomposition.
 
         Takes about half a minute on one core for 17,000 RGB images of 32 x 32.
@@ -132,13 +150,8 @@ class ZCAWhitening(Preprocessing):
         Raises:
             ValueError: no images, or of another shape.
         """
-        if len(images) == 0 or tuple(images.shape[1:]) != self.image_shape:
-            raise ValueError(
-                f"expected images of shape {self.image_shape}, got {tuple(images.shape)}. Build the module "
-                "with the shape of the images."
-            )
-        mean, squares = self._moments(images)
-        pixels = self._moves(images.device)
+        mean, squares = self._moments(images.split(_CHUNK) if isinstance(images, Tensor) else images)
+        pixels = self._moves(mean.device)
         mean = torch.stack([mean[p] for p in pixels]).mean(0)
         variances, axes = torch.linalg.eigh(_average(squares, pixels) - torch.outer(mean, mean))
         whitening = (axes * (variances.clamp_min(0) + self.eps).rsqrt()) @ axes.T
@@ -159,15 +172,27 @@ class ZCAWhitening(Preprocessing):
         centred = self.contrast(x).flatten(1) - self.mean
         return (centred @ self.whitening).view_as(x)  # the matrix is symmetric
 
-    def _moments(self, images: Tensor) -> tuple[Float64[Tensor, " d"], Float64[Tensor, "d d"]]:
+    def commutes_with(self, group: PlaneGroup) -> bool:
+        return self.group.contains(group)
+
+    def _moments(self, parts: Iterable[Tensor]) -> tuple[Float64[Tensor, " d"], Float64[Tensor, "d d"]]:
         """Return the means of values and of products of two values of the contrast-normalised images."""
-        total = torch.zeros(len(self.mean), dtype=torch.float64, device=images.device)
-        squares = torch.zeros(len(self.mean), len(self.mean), dtype=torch.float64, device=images.device)
-        for part in images.split(_CHUNK):
+        count, size = 0, len(self.mean)
+        total, squares = torch.zeros(size, dtype=torch.float64), torch.zeros(size, size, dtype=torch.float64)
+        for part in parts:
+            if tuple(part.shape[1:]) != self.image_shape:
+                raise ValueError(
+                    f"expected images of shape {self.image_shape}, got {tuple(part.shape)}. Build the module "
+                    "with the shape of the images."
+                )
             rows = self.contrast(part.double() / 127.5 - 1).flatten(1)
+            total, squares = total.to(rows.device), squares.to(rows.device)
             total += rows.sum(0)
             squares.addmm_(rows.T, rows)
-        return total / len(images), squares / len(images)
+            count += len(rows)
+        if not count:
+            raise ValueError(f"expected images of shape {self.image_shape} to fit to, got none.")
+        return total / count, squares / count
 
     def _moves(self, device: torch.device) -> list[Tensor]:
         """Return, for each element of the group, which value each value of a moved image comes from."""

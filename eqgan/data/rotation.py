@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Float, UInt8
 
+LARGEST_SIDE = 1024
 _TRIG_BITS = 16  # cosine and sine are multiples of 2^-16
 _WEIGHT_BITS = 11  # positions are multiples of 2^-11: two weights and a grey value stay below 2^31
 _CHUNK = 256  # images at a time: keeps the intermediate arrays in the processor's cache
@@ -42,8 +43,10 @@ def rotate_uint8(
             f"expected square images (N, size, size) and N angles, got {images.shape} and {angles.shape}. "
             "Crop or resize the images first."
         )
-    if images.shape[1] > 1024:
-        raise ValueError(f"expected at most 1024 pixels a side, got {images.shape[1]}. Resize the images.")
+    if images.shape[1] > LARGEST_SIDE:
+        raise ValueError(
+            f"expected at most {LARGEST_SIDE} pixels a side, got {images.shape[1]}. Resize the images."
+        )
     cosine, sine = _fixed_point(angles)
     result = np.empty_like(images)
     for start in range(0, len(images), _CHUNK):

@@ -59,6 +59,10 @@ class StoredSet(ImageSet):
     def head(self, count: int) -> UInt8[Tensor, "m channels height width"]:
         return self._pixels[:count] if self._rows is None else self._pixels[self._rows[:count]]
 
+    def blocks(self, count: int = 1024) -> Iterator[UInt8[Tensor, "m channels height width"]]:
+        rows = torch.arange(len(self._pixels)) if self._rows is None else self._rows
+        return (self._pixels[part] for part in rows.split(count))
+
     def subset(self, indices: Int64[Tensor, " m"]) -> "StoredSet":
         """Return the images at `indices`, in that order; only the indices are kept in memory."""
         rows = indices if self._rows is None else self._rows[indices]

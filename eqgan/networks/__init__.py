@@ -16,7 +16,14 @@ from eqgan.networks.equivariant import EquivariantGenerator, GroupGenerator, Orb
 from eqgan.networks.fiber import FiberPool, fiber_pool
 from eqgan.networks.freezing import freeze, parameter_groups
 from eqgan.networks.generators import ConvGenerator, Generator, VanillaGenerator
-from eqgan.networks.inflation import IMAGENET, inflate, initialise, plain_resnet, read_weights
+from eqgan.networks.inflation import (
+    IMAGENET,
+    inflate,
+    initialise,
+    plain_resnet,
+    read_weights,
+    torchvision_weights,
+)
 from eqgan.networks.parts import Body
 from eqgan.networks.residual import ResidualBody, ResidualDiscriminator, ResidualGenerator
 from eqgan.networks.resnet import GroupResNet, ResNet18, ResNet44, WideKernelResNet
@@ -68,4 +75,5 @@ __all__ = [
     "plain_resnet",
     "read_weights",
     "symmetrised",
+    "torchvision_weights",
 ]

@@ -1,5 +1,6 @@
 """From a plain residual network to an equivariant one that starts as the plain one's group average."""
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -122,6 +123,12 @@ def _on_identity(name: str, given: Tensor, own: Tensor, order: int) -> Tensor:
     given = given.flatten(2) if given.ndim == 4 else given
     if given.shape == own.shape:
         return given
+    if name.startswith("body.stem.0.") and given.shape[:2] == own.shape[:2]:
+        raise ValueError(
+            f"{name}: the network's first window has {own.shape[2] // order} cells, that of the weights "
+            f"{given.shape[2]}. On an even side it is wider by one, so that its strides are exact: take an "
+            "odd side, such as 225 for 224 (--size 225), or 33 for 32."
+        )
     if own.ndim == given.ndim == 3 and own.shape == (*given.shape[:2], order * given.shape[2]):
         taps = own.new_zeros(own.shape)
         taps[..., : given.shape[2]] = given
@@ -164,6 +171,39 @@ def _layout(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         "stem_window": weights["conv1.weight"].shape[-1],
         "kernel_size": firsts[stages[0]].shape[-1],
     }
+
+
+def torchvision_weights(name: str) -> dict[str, Tensor]:
+    """The weights that torchvision gives out for a network, trained on ImageNet (``IMAGENET``).
+
+    Downloaded once, into torch's hub folder, and checked by the hash in their name.
+
+    Args:
+        name: resnet18 or resnet34.
+
+    Raises:
+        ValueError: for another network.
+        FileNotFoundError: if they are not there and cannot be downloaded, or EQGAN_NO_DOWNLOAD is set.
+    """
+    from torchvision.models import get_model_weights  # slow to import
+
+    if name not in ("resnet18", "resnet34"):
+        raise ValueError(f"torchvision:{name}: expected torchvision:resnet18 or torchvision:resnet34")
+    weights = get_model_weights(name).DEFAULT
+    path = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
+    if os.environ.get("EQGAN_NO_DOWNLOAD") and not path.is_file():
+        raise FileNotFoundError(
+            f"no weights at {path}, and EQGAN_NO_DOWNLOAD is set. {_elsewhere(weights.url)}"
+        )
+    try:
+        return dict(weights.get_state_dict(check_hash=True, weights_only=True))
+    except (OSError, RuntimeError) as error:
+        told = " ".join(str(error).split())
+        raise FileNotFoundError(f"torchvision:{name} ({told}). {_elsewhere(weights.url)}") from error
+
+
+def _elsewhere(url: str) -> str:
+    return f"Fetch {url} where there is a network, and name the file: --init FILE"
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

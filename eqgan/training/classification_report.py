@@ -14,8 +14,11 @@ from eqgan.training.callbacks.record import Recorder
 from eqgan.training.callbacks.validation import Validation
 from eqgan.training.classification import Classification
 from eqgan.training.folder import RunFolder
+from eqgan.training.preprocessed import without_preprocessing
 from eqgan.training.ranks import rank
 from eqgan.training.report import add_pace, add_places, new_table, pace, versions
+
+NO_TEST = "no test images: nothing will be tested (a folder holds them in test/, an .npz in test_images)"
 
 
 def summarise(
@@ -31,7 +34,7 @@ def summarise(
 ) -> dict[str, Any]:
     """Everything worth keeping of a run, as plain values; writes the confusion matrices beside it."""
     network = module.judged
-    cost = budget(network, images[:1])
+    cost = budget(without_preprocessing(network), images[:1])
     pictures = {}
     for name, scores in tests.items():
         pictures[name] = folder.samples / f"confusion_{name}.png"
@@ -64,6 +67,14 @@ def summarise(
     }
 
 
+def told_in_numbers(summary: dict[str, Any]) -> dict[str, float]:
+    """What of a summary is drawn beside the curves."""
+    numbers = {key: summary[key] for key in ("parameters", "multiply_adds", "invariance_error")}
+    for name, scores in summary["test"].items():
+        numbers |= {f"test_{kind}_{name}": scores[kind] for kind in ("error", "auc")}
+    return {key: float(value) for key, value in numbers.items() if value is not None}
+
+
 def _invariance_error(network: Classifier, images: torch.Tensor, multiply_adds: int) -> float | None:
     """From as many images as seconds allow; None where it says nothing: the same logits for every image."""
     affordable = int(2e11 / (1 + multiply_adds * network.group.order))
@@ -76,12 +87,13 @@ def _invariance_error(network: Classifier, images: torch.Tensor, multiply_adds: 
 
 def show_start(network: Classifier, data: ImageData, folder: RunFolder, settings: list[str]) -> None:
     """What is about to be trained on what, before the progress bar."""
-    cost = budget(network, torch.zeros(1, *data.image_shape))
+    cost = budget(without_preprocessing(network), torch.zeros(1, *data.image_shape))
     shape = "x".join(map(str, data.image_shape))
     for line in (
         f"run {folder.name}: {', '.join(settings)}",
         f"data {data.name}: {len(data.train):,} training and {len(data.validation):,} validation images "
         f"{shape}, {data.num_classes} classes, sha256 {data.sha256}",
+        *([] if data.has_test_images else [NO_TEST]),
         f"network: {type(network).__name__}, {network.group}, group order {network.group.order}, "
         f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds an image",
         f"curves: tensorboard --logdir {folder.logs_root}",
@@ -113,6 +125,8 @@ def show_summary(summary: dict[str, Any]) -> None:
     table.add_row("weights of", chosen)
     for name, scores in summary["test"].items():
         table.add_row(f"test error, {name}", _told(scores) + _compared(summary, name))
+    if not summary["test"]:
+        table.add_row("test error", NO_TEST)
     error = summary["invariance_error"]
     told = "not defined: it gives every image the same logits" if error is None else f"{error:.1e}"
     table.add_row("invariance error", f"{told} under {summary['group']}")

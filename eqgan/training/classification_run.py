@@ -11,13 +11,14 @@ from eqgan.data.imageset import ImageSet
 from eqgan.data.loader import to_unit
 from eqgan.data.module import ImageData
 from eqgan.data.rotated import rotated
+from eqgan.data.rotation import LARGEST_SIDE
 from eqgan.nn.fourier import convolution_paths
 from eqgan.training.base import TrainingRun
 from eqgan.training.callbacks import Recorder, read_checkpoint
-from eqgan.training.callbacks.confusion import ConfusionPicture
+from eqgan.training.callbacks.confusion import ConfusionPicture, confusion_image
 from eqgan.training.callbacks.validation import Validation
 from eqgan.training.classification import Classification
-from eqgan.training.classification_report import summarise
+from eqgan.training.classification_report import summarise, told_in_numbers
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,11 @@ class ClassificationRun(TrainingRun):
                 "--patience stops on the error of validation images, and there are none. "
                 "Hold some out, --validation-fraction 0.1."
             )
+        if self.judging.rotated and data.has_test_images and data.image_shape[1] > LARGEST_SIDE:
+            raise ValueError(
+                f"images of {data.image_shape[1]} pixels a side are not rotated for a test (at most "
+                f"{LARGEST_SIDE:,}): --judging.rotated false, or a smaller --size"
+            )
         super().check()
         try:
             self.classification.optimizer()
@@ -137,8 +143,10 @@ class ClassificationRun(TrainingRun):
             self.settings,
         )
         if trainer.logger is not None:
-            errors = {f"test_error_{name}": scores.error for name, scores in tests.items()}
-            trainer.logger.log_metrics(errors, trainer.global_step)
+            trainer.logger.log_metrics(told_in_numbers(summary), trainer.global_step)
+            for name, scores in tests.items():
+                picture = confusion_image(scores.confusion, self.data.class_names, f"{name}, test")
+                trainer.logger.experiment.add_image(f"test_confusion_{name}", picture, trainer.global_step)
             trainer.logger.finalize("success")
         return summary
 

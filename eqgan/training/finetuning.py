@@ -1,5 +1,6 @@
 """Starting a classifier from weights that know something already, and what of it may still learn."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,11 +8,20 @@ from typing import Any
 
 from torch import Tensor
 
-from eqgan.networks import Classifier, freeze, initialise, parameter_groups, read_weights
+from eqgan.networks import (
+    Classifier,
+    freeze,
+    initialise,
+    parameter_groups,
+    read_weights,
+    torchvision_weights,
+)
 from eqgan.networks.freezing import Trainable
 from eqgan.training.callbacks.checkpoint import read_checkpoint
 from eqgan.training.load import find_checkpoint, load_classifier
-from eqgan.training.preprocessed import PreprocessedClassifier
+from eqgan.training.preprocessed import without_preprocessing
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,20 +70,24 @@ def start_from(network: Classifier, path: str | Path) -> None:
 
     Args:
         network: changed in place.
-        path: of a classifier's checkpoint or run, or of a state dict (torchvision's too). The network must be
-            the same but for its classes; a plain one with as many channels as this has fields is inflated.
+        path: of a classifier's checkpoint or run, or of a state dict (torchvision's too), or
+            "torchvision:resnet18". The network must be the same but for its classes; a plain one with as many
+            channels as this has fields is inflated.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is damaged, or of a network that differs elsewhere than in the last layers.
     """
-    path = find_checkpoint(path)
-    group, weights = _weights(path)
+    if name := torchvision_network(path):
+        group, weights = None, torchvision_weights(name)
+    else:
+        path = find_checkpoint(path)
+        group, weights = _weights(path)
     if group not in (None, "z2", str(network.group)):
         raise ValueError(
             f"{path} holds a {group} network, expected {network.group}, or a plain one to inflate"
         )
-    inner = _without_preprocessing(network)
+    inner = without_preprocessing(network)
     try:
         initialise(inner, weights)
     except ValueError:  # then for other classes, or not at all
@@ -81,6 +95,12 @@ def start_from(network: Classifier, path: str | Path) -> None:
             initialise(inner, weights, head=False)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+
+
+def torchvision_network(path: str | Path) -> str:
+    """The network whose weights are meant by such words as torchvision:resnet18; else nothing."""
+    before, _, name = str(path).partition(":")
+    return name if before == "torchvision" else ""
 
 
 def _weights(path: Path) -> tuple[str | None, Mapping[str, Tensor]]:
@@ -92,9 +112,8 @@ def _weights(path: Path) -> tuple[str | None, Mapping[str, Tensor]]:
             return None, read_weights(path)
         except Exception:
             raise error from None  # what the first reader said is the clearer
-    network = _without_preprocessing(load_classifier(path, turns=1))
+    whole = load_classifier(path, turns=1)
+    network = without_preprocessing(whole)
+    if whole is not network:
+        log.warning("%s: what was done to its images first (--preprocess) is not taken over", path)
     return str(network.group), network.state_dict()
-
-
-def _without_preprocessing(network: Classifier) -> Classifier:
-    return network.network if isinstance(network, PreprocessedClassifier) else network

@@ -110,7 +110,7 @@ def load_classifier(
 
     Args:
         path: a checkpoint, or the folder of a run (``logs/<run>``), whose best checkpoint is then taken.
-        group: refuse a network that is not invariant under this plane group.
+        group: refuse a network that is not invariant under this plane group, nor under a larger one.
         turns: orientations of an image that its logits are the mean of (``TurnedClassifier``); by default
             those that the run was judged with (``fit.turns``), 1 for the network itself.
 
@@ -129,7 +129,7 @@ def load_classifier(
             f"{path}: its weights were trained for {described['group']}, its settings say {network.group}. "
             "One of them was changed by hand"
         )
-    if group is not None and network.group != group:
+    if group is not None and not network.group.contains(group):
         raise ValueError(f"{path} holds a {network.group} network, expected {group}")
     try:
         network.load_state_dict(judged_weights(checkpoint))

@@ -90,6 +90,14 @@ def test_the_group_average_is_that_of_the_moved_images() -> None:
     assert torch.allclose(averaged.mean, explicit.mean, atol=1e-10)
 
 
+def test_blocks_are_as_good_as_all_images_at_once() -> None:
+    images = _images()
+    whole, parts = ZCAWhitening(SHAPE).fit(images), ZCAWhitening(SHAPE).fit(iter(images.split(70)))
+    torch.testing.assert_close(parts.whitening, whole.whitening, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="got none"):
+        ZCAWhitening(SHAPE).fit(iter([]))
+
+
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     images = _images()
     whole = ZCAWhitening(SHAPE).double().fit(images)
@@ -135,7 +143,7 @@ def test_interface(make: type[Preprocessing]) -> None:
             lambda: ZCAWhitening((1, 4, 6), group=P4),
             r"square images under quarter turns, got p4 and \(1, 4, 6\)",
         ),
-        (lambda: ZCAWhitening(SHAPE).fit(_images(0)), r"expected images of shape \(3, 6, 6\), got \(0, 3"),
+        (lambda: ZCAWhitening(SHAPE).fit(_images(0)), r"images of shape \(3, 6, 6\) to fit to, got none"),
         (lambda: ZCAWhitening(SHAPE).fit(_images(5, (1, 6, 6))), r"got \(5, 1, 6, 6\)"),
     ],
 )

@@ -108,6 +108,14 @@ def test_batches_are_those_of_a_set_in_memory(kind: str, path: Path) -> None:
             assert torch.equal(label, label2)
 
 
+def test_blocks_are_all_rows_in_order(path: Path) -> None:
+    train = read_store(path).split("train")
+    for images in (train, train.subset(torch.tensor([5, 0, 3]))):
+        blocks = list(images.blocks(2))
+        assert max(map(len, blocks)) == 2
+        assert torch.equal(torch.cat(blocks), images.images)
+
+
 def test_labels_stay_with_their_images(path: Path) -> None:
     for image, label in read_store(path).split("train").loader(8):
         numbers = ((image[:, 0, 0, 0] + 1) * 127.5).round().long()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet, ResNet18_Weights
 
 from eqgan.groups import P2, P4, P4M, SQUARE_PLANE_GROUPS, Z2, scalar
 from eqgan.networks import (
@@ -19,6 +19,7 @@ from eqgan.networks import (
     initialise,
     plain_resnet,
     read_weights,
+    torchvision_weights,
 )
 from eqgan.nn import act
 from eqgan.testing import assert_invariant
@@ -221,6 +222,43 @@ def test_weights_of_another_layout_change_nothing(options, message):
         initialise(target, network(**form).state_dict())
     for name, value in target.state_dict().items():
         assert torch.equal(before[name], value)
+
+
+def test_a_wider_first_window_is_told_with_the_side_that_helps():
+    """An even side takes a window of 8 where the weights have 7."""
+    network = ResNet18((3, 224, 224), 5, P4, match="none", pool="mean")
+    with pytest.raises(ValueError, match=r"first window has 64 cells, that of the weights 49.*--size 225"):
+        initialise(network, torchvision_resnet(blocks=(2, 2, 2, 2)).state_dict())
+
+
+def test_the_weights_that_torchvision_gives_out(tmp_path, monkeypatch):
+    """From torch's hub folder, where a download is kept; the hash in the name is checked."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    weights = torchvision_resnet(blocks=(2, 2, 2, 2)).state_dict()
+    asked = {}
+
+    def get_state_dict(self, **options):
+        asked.update(options)
+        return weights
+
+    monkeypatch.setattr(ResNet18_Weights, "get_state_dict", get_state_dict)
+    monkeypatch.delenv("EQGAN_NO_DOWNLOAD")
+    assert torchvision_weights("resnet18").keys() == weights.keys()
+    assert asked == {"check_hash": True, "weights_only": True}
+    monkeypatch.setenv("EQGAN_NO_DOWNLOAD", "1")
+    with pytest.raises(FileNotFoundError, match=r"EQGAN_NO_DOWNLOAD is set.*--init FILE"):
+        torchvision_weights("resnet18")
+    kept = tmp_path / "checkpoints" / ResNet18_Weights.DEFAULT.url.rpartition("/")[2]
+    kept.parent.mkdir()
+    kept.touch()
+    assert torchvision_weights("resnet18").keys() == weights.keys()
+
+    def broken(self, **options):
+        raise RuntimeError("invalid hash value")
+
+    monkeypatch.setattr(ResNet18_Weights, "get_state_dict", broken)
+    with pytest.raises(FileNotFoundError, match=r"torchvision:resnet18 \(invalid hash value\)"):
+        torchvision_weights("resnet18")
 
 
 @pytest.mark.parametrize("weights", [{"a": torch.zeros(1)}, ResNet(Bottleneck, [1, 1, 1, 1]).state_dict()])

@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+import yaml
 from torch import nn
 
 from eqgan.data.preprocess import ContrastNormalization
 from eqgan.groups import P4, P4M, Z2
-from eqgan.networks import P4CNNClassifier, ResNet18
+from eqgan.networks import IMAGENET, P4CNNClassifier, ResNet18
+from eqgan.training import finetuning
 from eqgan.training.callbacks import read_checkpoint
 from eqgan.training.finetuning import FineTuning, start_from
 from eqgan.training.load import load_classifier
@@ -81,6 +83,20 @@ def test_weights_of_another_network_are_refused(tmp_path):
     torch.save({"lr": 0.1}, tmp_path / "odd.pt")
     with pytest.raises(ValueError, match="is not a checkpoint of eqgan"):
         start_from(small(P4), tmp_path / "odd.pt")
+
+
+def test_torchvisions_weights_meet_images_standardised_as_theirs(small_place, monkeypatch):
+    torch.manual_seed(0)
+    weights = ResNet18((3, 33, 33), 5, Z2, width=4, stem="small").state_dict()
+    monkeypatch.setattr(finetuning, "torchvision_weights", lambda name: weights)
+    words = ["--init", "torchvision:resnet18", "--network.match", "none", "--epochs", "1"]
+    words += ["--network.stem", "small"]
+    data = squares(small_place.root / "grey.npz", side=33)
+    small_place.train("--name", "started", *words, data=data, net="resnet18", group="p4")
+    network = load_classifier(small_place.logs("started"))
+    assert network.standardise.mean.flatten().tolist() == pytest.approx(IMAGENET["input_mean"])
+    kept = yaml.safe_load((small_place.logs("started") / "config.yaml").read_text())
+    assert kept["network"]["init_args"]["input_mean"] == list(IMAGENET["input_mean"])
 
 
 def test_a_run_that_pretrains_and_one_that_goes_on(small_place):

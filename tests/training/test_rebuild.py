@@ -4,7 +4,7 @@ import pytest
 import torch
 import yaml
 
-from eqgan.groups import P4, P4M
+from eqgan.groups import P2, P4, P4M
 from eqgan.networks import Classifier, ConvGenerator, Generator
 from eqgan.training.callbacks import read_checkpoint
 from eqgan.training.finetuning import start_from
@@ -44,15 +44,16 @@ def test_the_network_comes_back(checkpoint, images):
         assert torch.equal(value, state[f"ema.module.{name}"])
     assert network(images).shape == (5, 3)
     assert load_classifier(str(checkpoint), P4).group is P4
+    assert load_classifier(str(checkpoint), P2).group is P4, "it is invariant under half turns too"
 
 
 def test_with_what_was_fitted_to_the_images(small_place, images):
     """Whitening is part of the network: its matrix is in the checkpoint."""
-    words = ["--preprocess", "eqgan.data.preprocess.ZCAWhitening", "--preprocess.group", "p4"]
-    summary = small_place.train("--name", "white", "--epochs", "1", *words, fit__ema_decay=0)
+    summary = small_place.train("--name", "white", "--epochs", "1", preprocess="zca", fit__ema_decay=0)
     network = load_classifier(small_place.best("white"))
     assert isinstance(network, PreprocessedClassifier)
     assert network.preprocess.fitted
+    assert network.preprocess.group is P4, "that of the network, unless another is given"
     turned = network.double()(torch.rot90(images.double(), 1, (2, 3)))
     torch.testing.assert_close(turned, network(images.double()))
     assert summary["invariance_error"] < 1e-9

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from jaxtyping import UInt8
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -26,9 +27,7 @@ class ConfusionPicture(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self.judge.improved or trainer.logger is None or not trainer.is_global_zero:
             return
-        figure = confusion_figure(self.judge.latest.confusion, self.class_names, "validation images")
-        pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
-        picture = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+        picture = confusion_image(self.judge.latest.confusion, self.class_names, "validation images")
         trainer.logger.experiment.add_image("confusion", picture, trainer.global_step)
 
 
@@ -56,6 +55,14 @@ def confusion_figure(confusion: list[list[int]], class_names: tuple[str, ...], t
     axis.set(xlabel="predicted", ylabel="true", title=f"{title}:\n{errors:,} of {counts.sum():,} missed")
     figure.canvas.draw()
     return figure
+
+
+def confusion_image(
+    confusion: list[list[int]], class_names: tuple[str, ...], title: str
+) -> UInt8[torch.Tensor, "3 height width"]:
+    """The picture as pixels."""
+    pixels = np.asarray(confusion_figure(confusion, class_names, title).canvas.buffer_rgba())[..., :3]
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
 
 
 def save_confusion(confusion: list[list[int]], class_names: tuple[str, ...], title: str, path: Path) -> None:

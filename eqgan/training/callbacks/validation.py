@@ -51,7 +51,7 @@ class Validation(pl.Callback):
         self.latest, self.improved = None, False
         _require_finite(pl_module.latest_loss)
         epoch = trainer.current_epoch
-        last = epoch + 1 == trainer.max_epochs
+        last = epoch + 1 == trainer.max_epochs or 0 <= trainer.max_steps <= trainer.global_step
         if (epoch + 1) % self.every and not last:
             return
         if len(self.data.validation) or last:
