@@ -21,6 +21,7 @@ import yaml
 from speed import write
 
 from eqgan.cli import parse_gan, train_gan
+from eqgan.cli.classify import parse_classify
 from eqgan.cli.runs import FREE_ON_RESUME, plain_settings
 from eqgan.cli.together import INTERRUPTED
 from eqgan.files import atomic_write
@@ -63,7 +64,8 @@ def run(task: Task, work: Path, epochs: int | None, source: str, extra: list[str
     summary = folder / "summary.json"
     words = task.words(epochs, source)
     if summary.is_file():
-        require_planned(json.loads(summary.read_text())["settings"], words, folder)
+        found = json.loads(summary.read_text())["settings"]
+        require_planned(found, plain_settings(*parse_classify([*words, *extra])), folder)
     else:
         resume = (folder / "config.yaml").is_file()
         words += ["--log_dir", str(work / "logs"), *extra]
@@ -86,12 +88,11 @@ def training_error(folder: Path) -> float:
         return 1 - float(list(csv.DictReader(file))[-1]["accuracy"])
 
 
-def require_planned(settings: dict[str, Any], words: list[str], folder: Path) -> None:
-    """Raises RuntimeError for a finished run of other data or length, made for another call."""
-    planned = {key: words[words.index(f"--{key}") + 1] for key in ("data", "epochs")}
-    found = {"data": settings["dataset"]["source"], "epochs": str(settings["epochs"])}
-    if planned != found:
-        raise RuntimeError(f"{folder} holds a run with {found}, not {planned}: choose another --work")
+def require_planned(settings: dict[str, Any], planned: dict[str, Any], folder: Path) -> None:
+    """Raises RuntimeError for a finished run of other settings, made for another call."""
+    if different := unlike(settings, planned):
+        told = f"{folder} holds a run with other settings ({', '.join(different)})"
+        raise RuntimeError(f"{told}: choose another --work")
 
 
 def record(task: Task, summary: dict[str, Any]) -> dict[str, Any]:
@@ -186,11 +187,18 @@ def run_all(
 
 
 def begun(program: str, plan: dict[str, Any], out: Path) -> dict[str, Any]:
-    """What a results file will hold, with the runs of the one that is there if its plan was the same."""
-    known = json.loads(out.read_text()) if out.is_file() else {}
-    same = all(key in known and known[key] == value for key, value in plan.items())
+    """What a results file will hold, with the runs of the one that is there.
+
+    Raises:
+        SystemExit: if that one is of another plan; nothing is lost.
+    """
+    known = json.loads(out.read_text()) if out.is_file() else {**plan, "runs": {}}
+    if other := [
+        f"{key} {known.get(key)}, now {value}" for key, value in plan.items() if known.get(key) != value
+    ]:
+        raise SystemExit(f"{out} holds the results of another plan ({'; '.join(other)}): give another --out")
     result = {"program": f"benchmarks/{program}.py", **plan, "versions": versions(), "table": []}
-    return result | {"runs": known["runs"] if same else {}}
+    return result | {"runs": known["runs"]}
 
 
 def numbers(text: str) -> list[float]:
@@ -329,22 +337,19 @@ def gan_summary(work: Path, name: str, words: list[str]) -> dict[str, Any]:
     logs = work / "logs" / name
     if (logs / "summary.json").is_file():
         found = json.loads((logs / "summary.json").read_text())
-        if different := unlike(found["settings"], words):
-            told = f"{logs} holds a run with other settings ({', '.join(different)})"
-            raise RuntimeError(f"{told}: choose another --work")
+        require_planned(found["settings"], plain_settings(*parse_gan(words)), logs)
         return found
     how = ["--resume", name] if (logs / "config.yaml").is_file() else ["--name", name]
     return train_gan([*words, *places(work), *how])
 
 
-def unlike(settings: dict[str, Any], words: list[str]) -> list[str]:
-    """The settings that these words would make others of, where they say anything."""
-    planned = dict(flatten(plain_settings(*parse_gan(words))))
+def unlike(settings: dict[str, Any], planned: dict[str, Any]) -> list[str]:
+    """The settings of a run that are not as planned, where the plan says anything."""
     free = {*FREE_ON_RESUME, "precision"} - {"epochs", "trainer"}
     found = dict(flatten(settings))
     return [
         key
-        for key, value in planned.items()
+        for key, value in flatten(planned)
         if value is not None and not key.startswith(tuple(free)) and found.get(key) != value
     ]
 

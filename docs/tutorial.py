@@ -3,7 +3,8 @@
     pip install -e . onnx onnxscript onnxruntime && python docs/tutorial.py
 
 Half a minute on a laptop. What it prints is at the end of this file, and a test checks it. To use your own
-images, put them into one folder a class, `photos/train/cats/1.png`, and write `--data photos --size 28`.
+images, put them into one folder a class, `photos/train/cats/1.png` and for tests `photos/test/cats/2.png`,
+and write `--data photos --size 28`.
 """
 
 from pathlib import Path
@@ -47,7 +48,7 @@ np.savez("galaxies.npz", **arrays)
 words = "--data galaxies.npz --net p4cnn --epochs 4 --batch-size 32 --name galaxies --overwrite"
 summary = classify(words.split())
 errors = {name: scores["error"] for name, scores in summary["test"].items()}
-print("every test error below 5 %:", all(error < 0.05 for error in errors.values()))
+print("every test error below 5 %:", max(errors.values()) < 0.05)
 
 # ---- 3. The law ----------------------------------------------------------------------
 # Not nearly invariant, after much augmentation: exactly, by construction. In float64 it can be seen.

@@ -6,6 +6,28 @@ Example:
     >>> from eqgan.nn import LiftingConv2d
     >>> layer = LiftingConv2d(scalar(P4, 1), regular(P4, 2), kernel_size=3).double()
     >>> assert_equivariant(layer, torch.randn(2, 1, 7, 7, dtype=torch.float64))
+
+    A module of your own, in plain PyTorch, that maps grey images to the steepness of each pixel; its types
+    say that one image comes in and one goes out:
+
+    >>> from eqgan.groups import P4M
+    >>> class Slope(torch.nn.Module):
+    ...     def forward(self, x):
+    ...         down = x[..., 2:, 1:-1] - x[..., :-2, 1:-1]
+    ...         right = x[..., 1:-1, 2:] - x[..., 1:-1, :-2]
+    ...         return down**2 + right**2
+    >>> x, grey = torch.randn(2, 1, 8, 8, dtype=torch.float64), scalar(P4M, 1)
+    >>> assert_equivariant(Slope(), x, in_type=grey, out_type=grey)
+
+    Differences to one side only would be a mistake, and which one is told:
+
+    >>> class Slanted(torch.nn.Module):
+    ...     def forward(self, x):
+    ...         return (x[..., 1:, 1:] - x[..., :-1, 1:]) ** 2 + (x[..., 1:, 1:] - x[..., 1:, :-1]) ** 2
+    >>> assert_equivariant(Slanted(), x, in_type=grey, out_type=grey)
+    Traceback (most recent call last):
+    ...
+    AssertionError: not equivariant under element 1 of p4m (matrix [[0, -1], [1, 0]]): ...
 """
 
 from collections.abc import Callable

@@ -107,33 +107,60 @@ def test_the_table_and_the_pictures(trained, tmp_path):
 
 
 def test_what_is_finished_is_not_repeated(trained):
-    words = ["--rows", "p4cnn_max", "--seeds"]
+    words = ["--rows", "p4cnn_max", "--fractions", "", "--seeds"]
     trained(*words, "0")
     result, ran = trained(*words, "0,1")
     assert ran == ["p4cnn_max-s1"]
     assert sorted(result["runs"]) == ["p4cnn_max-s0", "p4cnn_max-s1"]
-    _, ran = trained(*words, "0", "--epochs", "3")
-    assert ran == ["p4cnn_max-s0"], "other epochs are other runs"
+    with pytest.raises(
+        SystemExit, match=r"another plan .form full, now custom; epochs None, now 3.: give another"
+    ):
+        trained(*words, "0", "--epochs", "3")
+    assert trained(*words, "0")[0] == result, "nothing was lost"
+
+
+def test_the_forms_say_which_they_are(trained, program, tmp_path):
+    forms = {}
+    for words in ((), ("--quick",), ("--quick", "--fit.turns", "2"), ("--lr", "0.1")):
+        result, _ = trained("--rows", "z2cnn", "--fractions", "", "--seeds", "0", *words)
+        forms[words] = result["form"], result["epochs"], result["options"]
+        (tmp_path / "results.json").unlink()
+    quick = program.QUICK[1]
+    assert forms == {
+        (): ("full", None, []),
+        ("--quick",): ("quick", 8, quick),
+        ("--quick", "--fit.turns", "2"): ("quick", 8, [*quick, "--fit.turns", "2"]),
+        ("--lr", "0.1"): ("custom", None, ["--lr", "0.1"]),
+    }
+
+
+def test_every_row_and_form_is_a_command_that_parses(program):
+    for row in program.ROWS:
+        parse_classify(program.Task(row, 1.0, 0).words(None, "rotmnist"))
+    for row in program.QUICK_ROWS:
+        _, config = parse_classify([*program.Task(row, 0.1, 0).words(8, "rotmnist"), *program.QUICK[1]])
+        assert (config.epochs, config.dataset.passes, config.optimizer.init_args.lr) == (8, 10, 0.004)
 
 
 def test_one_that_fails_does_not_stop_the_others(trained, tmp_path, capsys):
     with pytest.raises(SystemExit, match="failed: z2cnn-s0"):
-        trained("--rows", "z2cnn,p4cnn_max", "--seeds", "0", failing=["z2cnn"])
+        trained("--rows", "z2cnn,p4cnn_max", "--fractions", "", "--seeds", "0", failing=["z2cnn"])
     assert "z2cnn-s0 ended with status 1" in capsys.readouterr().err
     assert list(json.loads((tmp_path / "results.json").read_text())["runs"]) == ["p4cnn_max-s0"]
 
 
-def test_a_finished_run_of_another_length_is_not_taken_for_this_one(program, tmp_path):
+def test_a_finished_run_of_other_settings_is_not_taken_for_this_one(program, tmp_path):
     folder = tmp_path / "logs" / "p4cnn_max-s0"
     folder.mkdir(parents=True)
-    settings = {"dataset": {"source": "rotmnist"}, "epochs": 3}
+    task = program.Task("p4cnn_max", 1.0, 0)
+    settings = plain_settings(*parse_classify([*task.words(3, "rotmnist"), "--lr", "0.004"]))
     (folder / "summary.json").write_text(json.dumps({"settings": settings}))
     (folder / "metrics.csv").write_text("epoch,accuracy,loss\n0,0.5,2\n1,0.75,1\n")
-    task = program.Task("p4cnn_max", 1.0, 0)
-    found = program.run(task, tmp_path, 3, "rotmnist", [])
+    found = program.run(task, tmp_path, 3, "rotmnist", ["--lr", "0.004", "--data-root", "elsewhere"])
     assert (found["settings"], found["training_error"]) == (settings, 0.25)
-    with pytest.raises(RuntimeError, match="choose another --work"):
-        program.run(task, tmp_path, None, "rotmnist", [])
+    for epochs, words, told in ((None, ["--lr", "0.004"], "epochs"), (3, [], "optimizer.init_args.lr")):
+        with pytest.raises(RuntimeError, match=rf"other settings \({told}\): choose another --work"):
+            program.run(task, tmp_path, epochs, "rotmnist", words)
 
 
 @pytest.fixture(scope="module")
@@ -228,9 +255,9 @@ def test_an_option_of_transfer_changes_its_form_and_more_seeds_do_not(
 
     monkeypatch.setattr(transfer, "run", run)
 
-    def call(*words):
+    def call(*words, out="out.json"):
         ran.clear()
-        places = ["--out", str(tmp_path / "out.json"), "--picture", str(tmp_path / "picture.png")]
+        places = ["--out", str(tmp_path / out), "--picture", str(tmp_path / "picture.png")]
         monkeypatch.setattr(sys, "argv", ["program", "--quick", "--rows", "p4", *places, *words])
         transfer.main()
         return list(ran)
@@ -242,7 +269,10 @@ def test_an_option_of_transfer_changes_its_form_and_more_seeds_do_not(
         "p4-s1",
         "p4-50pct-s1",
     ]
-    assert call("--seeds", "0", "--fractions", "1", "--epochs", "3") == [("p4-s0", 3, "mirabest", narrow)]
+    longer = ["--seeds", "0", "--fractions", "1", "--epochs", "3"]
+    with pytest.raises(SystemExit, match=r"another plan .epochs 20, now 3.: give another --out"):
+        call(*longer)
+    assert call(*longer, out="longer.json") == [("p4-s0", 3, "mirabest", narrow)]
 
 
 def test_a_part_of_the_speed_that_is_measured_again_leaves_the_others(

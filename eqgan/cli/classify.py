@@ -221,7 +221,7 @@ def as_trained(spec: jsonargparse.Namespace) -> None:
     arguments = spec.init_args
     if "input_mean" in arguments and arguments.input_mean is None and arguments.input_deviation is None:
         for key, values in IMAGENET.items():
-            arguments[key] = list(values)
+            arguments[key] = values
 
 
 def build_optimizer(spec: jsonargparse.Namespace, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:

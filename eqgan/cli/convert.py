@@ -14,6 +14,7 @@ from eqgan.data.store import is_store, read_store, verify_store, write_store
 
 EXAMPLES = """\
   eqgan convert images.npy images.store --labels labels.npy     an array, however large
+  eqgan convert a.npy a.store --labels b.npy --test c.npy --test-labels d.npy
   eqgan convert photos/ photos.store --size 128                 a folder, classes as sub-folders
   eqgan convert lens lenses.store --count 200000                simulated lenses
   eqgan convert images.store --verify                           read it all and compare the hashes
@@ -37,7 +38,9 @@ def _parser() -> CommandParser:
         help=f"an .npy file, a folder of images, {' or '.join(TASKS)}, or what --data takes elsewhere",
     )
     add("store", nargs="?", type=Path, help="the folder to make, such as images.store")
-    add("--labels", type=Path, help="whole numbers, one per image of an .npy file")
+    add("--labels", type=Path, help="an .npy file of whole numbers, one per image of an .npy file")
+    add("--test", type=Path, help="an .npy file of test images")
+    add("--test-labels", type=Path, help="theirs")
     add("--size", type=whole(1), help="resize every image to N x N")
     add("--count", type=whole(1), help="simulated lenses for training; a fifth as many again for tests")
     add("--seed", type=whole(0), default=SEED, help=f"of simulated lenses (default {SEED})")
@@ -76,10 +79,15 @@ def _checked(options: argparse.Namespace) -> Path:
         raise ValueError("expected SOURCE and STORE, got no STORE; try images.store")
     if options.count is not None and options.source not in TASKS:
         raise ValueError(f"--count goes with {' and '.join(TASKS)}, not with {options.source}")
-    if options.labels is not None and Path(options.source).suffix != ".npy":
+    of_arrays = {"--labels": options.labels, "--test": options.test, "--test-labels": options.test_labels}
+    given = [name for name, value in of_arrays.items() if value is not None]
+    if given and Path(options.source).suffix != ".npy":
         raise ValueError(
-            "--labels goes with an .npy file; a folder has its classes in the names of sub-folders"
+            f"{given[0]} goes with an .npy file; a folder has its classes in the names of sub-folders, and "
+            "its test images in test/"
         )
+    if options.test_labels is not None and options.test is None:
+        raise ValueError("--test-labels: there are no test images to label; name them with --test")
     if options.source in TASKS and options.size is not None:
         raise ValueError("--size: simulated lenses are not resized")
     return options.store
@@ -92,7 +100,9 @@ def _streams(options: argparse.Namespace) -> streams.Streams:
     if path.suffix == ".npy":
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file")
-        return streams.from_array(path, options.labels, options.size)
+        files = {"train": (path, options.labels)}
+        files |= {} if options.test is None else {"test": (options.test, options.test_labels)}
+        return streams.from_arrays(files, options.size)
     if path.is_dir() and not is_store(path):
         return streams.from_folder(path, options.size)
     return streams.from_source(open_source(options.source, options.data_root, options.size))

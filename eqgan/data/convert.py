@@ -1,6 +1,6 @@
 """Everything that can become a store, as streams of blocks: at no time is a set in memory as a whole."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -20,48 +20,71 @@ Streams = tuple[dict[str, Stream], tuple[str, ...]]
 """Split to images, and the names of the classes."""
 
 
-def from_array(path: Path, labels: Path | None = None, size: int | None = None) -> Streams:
-    """Stream the images of an .npy file, which is mapped, as the training split.
+def from_arrays(files: Mapping[str, tuple[Path, Path | None]], size: int | None = None) -> Streams:
+    """Stream the images of .npy files, which are mapped, one for each split.
 
     Args:
-        path: of an array of a shape and range named in `eqgan.data.npz.read_npz`.
-        labels: of an .npy file of whole numbers, one per image.
+        files: split to images, of a shape and range named in `eqgan.data.npz.read_npz`, and to an .npy file
+            of whole numbers, one label per image; either all splits have labels or none has.
         size: resize every image to `size` x `size`.
 
     Raises:
-        ValueError: a broken file, no images, another range, labels of another length, or images that are not
-            square without a size.
+        ValueError: a broken file, no images, another range, labels of another length or for some splits only,
+            arrays of different types, or images that are not square without a size.
     """
-    array, where = _mapped(path), str(path)
+    arrays = {split: _images(path) for split, (path, _) in files.items()}
+    if len({array.dtype for array in arrays.values()}) > 1:
+        types = ", ".join(f"{files[split][0]} holds {array.dtype}" for split, array in arrays.items())
+        raise ValueError(f"expected arrays of one type, whose values mean the same, got others: {types}.")
+    labelled = {split: path for split, (_, path) in files.items() if path is not None}
+    if labelled and len(labelled) < len(files):
+        raise ValueError(
+            f"expected labels of every split or of none, got those of {', '.join(labelled)} alone."
+        )
+    numbers, names = label_indices({split: _labels(path, arrays[split]) for split, path in labelled.items()})
+    bounds = (0.0, 255.0)
+    if next(iter(arrays.values())).dtype != np.uint8:
+        found = [_bounds(array, _rows(array), str(files[split][0])) for split, array in arrays.items()]
+        bounds = min(low for low, _ in found), max(high for _, high in found)
+
+    def blocks(split: str) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        array, classes = arrays[split], numbers.get(split)
+        for start in range(0, len(array), _rows(array)):
+            part = slice(start, start + _rows(array))
+            images = _resized(to_images(array[part], str(files[split][0]), bounds), size)
+            yield images, None if classes is None else classes[part].numpy()
+
+    streams = {}
+    for split, array in arrays.items():
+        where = str(files[split][0])
+        shape = _shape(to_images(array[:1], where, bounds).shape[1:], size, where)
+        streams[split] = Stream(len(array), shape, blocks(split), split in labelled)
+    return streams, names
+
+
+def _images(path: Path) -> np.ndarray:
+    array = _mapped(path)
     if not is_image_like(array):
         raise ValueError(
             f"{path}: expected images (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W) of numbers, got "
             f"{array.dtype} of shape {array.shape}."
         )
-    classes, names = None, ()
-    if labels is not None:
-        values = _mapped(labels)
-        if values.shape != array.shape[:1] or not np.issubdtype(values.dtype, np.integer):
-            raise ValueError(
-                f"{labels}: expected {len(array):,} whole-number labels, got {values.dtype} of shape "
-                f"{values.shape}."
-            )
-        numbers, names = label_indices({"train": np.asarray(values)})
-        classes = numbers["train"].numpy()
-    rows = max(1, _BLOCK // (prod(array.shape[1:]) * array.itemsize))
-    bounds = (0.0, 255.0) if array.dtype == np.uint8 else _bounds(array, rows, where)
-    first = to_images(array[:1], where, bounds)
-    shape = _shape(first.shape[1:], size, where)
+    return array
 
-    def blocks() -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        for start in range(0, len(array), rows):
-            part = slice(start, start + rows)
-            yield (
-                _resized(to_images(array[part], where, bounds), size),
-                None if classes is None else classes[part],
-            )
 
-    return {"train": Stream(len(array), shape, blocks(), classes is not None)}, names
+def _labels(path: Path, array: np.ndarray) -> np.ndarray:
+    values = _mapped(path)
+    if values.shape != array.shape[:1] or not np.issubdtype(values.dtype, np.integer):
+        raise ValueError(
+            f"{path}: expected {len(array):,} whole-number labels, got {values.dtype} of shape "
+            f"{values.shape}."
+        )
+    return np.asarray(values)
+
+
+def _rows(array: np.ndarray) -> int:
+    """How many images make a block."""
+    return max(1, _BLOCK // (prod(array.shape[1:]) * array.itemsize))
 
 
 def from_folder(folder: Path, size: int | None = None) -> Streams:

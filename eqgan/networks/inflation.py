@@ -125,7 +125,7 @@ def _on_identity(name: str, given: Tensor, own: Tensor, order: int) -> Tensor:
         return given
     if name.startswith("body.stem.0.") and given.shape[:2] == own.shape[:2]:
         raise ValueError(
-            f"{name}: the network's first window has {own.shape[2] // order} cells, that of the weights "
+            f"{name}: the network's first window has {own.shape[2]} cells, that of the weights "
             f"{given.shape[2]}. On an even side it is wider by one, so that its strides are exact: take an "
             "odd side, such as 225 for 224 (--size 225), or 33 for 32."
         )

@@ -48,6 +48,26 @@ def test_an_array_with_labels(tmp_path: Path, capsys: pytest.CaptureFixture) -> 
     assert (source.name, train.class_names, train.labels.tolist()) == ("cells", ("0", "5"), [0, 1] * 10)
 
 
+def test_arrays_with_test_images(tmp_path: Path) -> None:
+    """The classes are numbered over both, and floats are scaled by the range of both."""
+    values, labels = PIXELS / 255, np.arange(20) % 2 * 5
+    values[18] = 1.0
+    for name, array in {
+        "x": values[:12] / 2,
+        "y": labels[:12],
+        "tx": values[12:],
+        "ty": labels[12:] + 5,
+    }.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    test = ["--test", tmp_path / "tx.npy", "--test-labels", tmp_path / "ty.npy"]
+    _convert(tmp_path / "x.npy", tmp_path / "x.store", "--labels", tmp_path / "y.npy", *test)
+    train, test = (read_store(tmp_path / "x.store").split(split) for split in ("train", "test"))
+    assert (train.class_names, train.labels.tolist()) == (("0", "5", "10"), [0, 1] * 6)
+    assert test.labels.tolist() == [1, 2] * 4
+    assert np.abs(train.images[:, 0].numpy() - values[:12] / 2 * 255).max() <= 0.5
+    assert np.abs(test.images[:, 0].numpy() - values[12:] * 255).max() <= 0.5
+
+
 @pytest.mark.parametrize("low", [0.0, -1.0])
 @pytest.mark.parametrize("channels", ["none", "last", "first"])
 def test_arrays_of_floats_are_scaled_by_the_whole(low: float, channels: str, tmp_path: Path) -> None:
@@ -151,6 +171,10 @@ def test_verify_and_overwrite(tmp_path: Path, capsys: pytest.CaptureFixture) -> 
             ["x.npy", "a.store", "--labels", "y.npy"],
             "expected 20 whole-number labels, got float64 of shape (3,)",
         ),
+        (["folder", "a.store", "--test", "x.npy"], "--test goes with an .npy file"),
+        (["x.npy", "a.store", "--test-labels", "y.npy"], "name them with --test"),
+        (["x.npy", "a.store", "--test", "nan.npy"], "expected arrays of one type"),
+        (["x.npy", "a.store", "--test", "x.npy", "--test-labels", "y.npy"], "got those of test alone"),
         (["text.npy", "a.store"], "got one that cannot be read"),
         (["flat.npy", "a.store"], "expected images (N, H, W)"),
         (["nan.npy", "a.store"], "expected finite values, got NaN"),

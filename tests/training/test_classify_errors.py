@@ -8,6 +8,8 @@ import pytest
 from eqgan.cli.classify import CHOICES, SHORT, classify, classify_parser
 from tests.training.runs import refused
 
+RESNET = {"net": "resnet18", "size": 33, "network.stem": "small", "network.match": "none"}
+
 
 @pytest.mark.parametrize(
     ("options", "told"),
@@ -21,7 +23,7 @@ from tests.training.runs import refused
         ({"group": "p6"}, "Use one of z2, p2, p4, pm, p2mm, p4m"),
         ({"init": "nowhere.ckpt"}, "no checkpoint at nowhere.ckpt"),
         ({"init": "torchvision:vgg11"}, "expected torchvision:resnet18 or torchvision:resnet34"),
-        ({"net": "resnet18", "init": "torchvision:resnet18"}, "EQGAN_NO_DOWNLOAD is set. Fetch https://"),
+        ({**RESNET, "init": "torchvision:resnet18"}, "EQGAN_NO_DOWNLOAD is set. Fetch https://"),
         ({"preprocess": "zca", "preprocess.group": "p2"}, "ZCAWhitening does not commute with p4"),
         ({"lr": -1}, "--optimizer: Invalid learning rate: -1"),
         ({"trainer.devices": 0}, "--devices: expected a number from 1"),
