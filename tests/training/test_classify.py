@@ -10,6 +10,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from eqgan.training.classification_report import show_summary
+from tests.training.classifiers import squares
 
 SCALARS = {
     *("loss", "accuracy", "learning_rate", "images_per_second", "epoch"),
@@ -58,8 +59,16 @@ def test_the_summary(classifiers, classified, summary):
 def test_tensorboard(classifiers, classified):
     board = EventAccumulator(str(classifiers.logs(classified)))
     board.Reload()
-    assert set(board.Tags()["scalars"]) >= SCALARS | {"test_error_squares"}
+    told = {
+        "test_error_squares",
+        "test_auc_squares-rotated",
+        "invariance_error",
+        "parameters",
+        "multiply_adds",
+    }
+    assert set(board.Tags()["scalars"]) >= SCALARS | told
     assert board.Images("confusion"), "of the best epochs"
+    assert board.Images("test_confusion_squares"), "of the test"
     known = yaml.safe_load((classifiers.logs(classified) / "hparams.yaml").read_text())
     assert known["network.init_args.group"] == "p4"
 
@@ -73,6 +82,16 @@ def test_the_printed_table(summary, capsys):
         *("tensorboard --logdir", "checkpoints", "confusion"),
     ):
         assert told in table
+
+
+def test_without_test_images_it_says_so_before_and_after(small_place, capsys):
+    with np.load(squares(small_place.root / "all.npz")) as data:
+        np.savez(small_place.root / "train.npz", **{k: v for k, v in data.items() if k.startswith("train")})
+    summary = small_place.train("--name", "untested", "--epochs", "1", data=small_place.root / "train.npz")
+    assert summary["test"] == {}
+    before, after = (" ".join(t.split()) for t in capsys.readouterr().out.split("Training:", 1))
+    assert "no test images: nothing will be tested" in before
+    assert "no test images: nothing will be tested" in after
 
 
 def test_what_is_about_to_happen_is_said_first(small_place, capsys):

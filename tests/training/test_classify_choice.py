@@ -69,6 +69,13 @@ def test_without_validation_images_the_last_epoch_is_tested(small_place, capsys)
     assert "epoch 1, the last: no validation" in " ".join(capsys.readouterr().out.split())
 
 
+def test_a_run_that_ends_by_its_steps_has_its_statistics_too(small_place, monkeypatch):
+    refreshed = []
+    monkeypatch.setattr(Validation, "refresh_statistics", lambda self, module, epoch: refreshed.append(epoch))
+    small_place.train("--name", "few", "--epochs", "3", "--trainer.max_steps", "5", validation_fraction=0)
+    assert refreshed == [1], "four steps make an epoch"
+
+
 def test_early_stopping(small_place, monkeypatch):
     """The error grows after the second epoch; two epochs later it is over, resumed or not."""
     errors = [0.5, 0.4, 0.6, 0.7, 0.1, 0.1]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from eqgan.cli.classify import CHOICES, SHORT, classify, classify_parser
+from eqgan.training import classification_run
 from tests.training.runs import refused
 
 RESNET = {"net": "resnet18", "size": 33, "network.stem": "small", "network.match": "none"}
@@ -46,6 +47,17 @@ def test_values_that_cannot_be(options, told, small_place, capsys):
 )
 def test_mistypes(words, told, small_place, capsys):
     assert told in refused(small_place, lambda: classify(words), capsys, code=2)
+
+
+def test_images_too_large_to_be_rotated_for_the_test(small_place, capsys, monkeypatch):
+    """Known before the first step, not after the last."""
+    monkeypatch.setattr(classification_run, "LARGEST_SIDE", 21)
+    small_place.argv()
+    told = refused(small_place, small_place.train, capsys)
+    assert (
+        "images of 22 pixels a side are not rotated for a test (at most 21): --judging.rotated false" in told
+    )
+    small_place.train("--name", "upright", "--epochs", "1", "--judging.rotated", "false")
 
 
 def test_images_without_labels(small_place, capsys):

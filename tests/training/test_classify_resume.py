@@ -39,6 +39,13 @@ def test_after_an_interrupt(classifiers, classified, monkeypatch, capsys):
     require_same_run(classifiers, "stopped", classified)
 
 
+def test_how_it_is_tested_may_change(small_place):
+    """What cannot be rotated, or is too large for a batch, need not be trained again."""
+    small_place.train("--name", "run", "--epochs", "1", "--trainer.limit_train_batches", "1")
+    changed = small_place.resume("run", "--judging.rotated", "false", "--judging.batch_size", "7")
+    assert list(changed["test"]) == ["squares"]
+
+
 def test_in_double_precision(small_place):
     small_place.train("--name", "whole", "--epochs", "2", precision="64-true")
     small_place.train("--name", "halved", "--epochs", "1", precision="64-true")

@@ -5,7 +5,7 @@ import torch
 import yaml
 
 from eqgan.groups import P2, P4, P4M
-from eqgan.networks import Classifier, ConvGenerator, Generator
+from eqgan.networks import Classifier, ConvGenerator, Generator, budget
 from eqgan.training.callbacks import read_checkpoint
 from eqgan.training.finetuning import start_from
 from eqgan.training.load import load_classifier
@@ -52,6 +52,7 @@ def test_with_what_was_fitted_to_the_images(small_place, images):
     summary = small_place.train("--name", "white", "--epochs", "1", preprocess="zca", fit__ema_decay=0)
     network = load_classifier(small_place.best("white"))
     assert isinstance(network, PreprocessedClassifier)
+    assert summary["multiply_adds"] == budget(network.network, images[:1]).multiply_adds, "of the network"
     assert network.preprocess.fitted
     assert network.preprocess.group is P4, "that of the network, unless another is given"
     turned = network.double()(torch.rot90(images.double(), 1, (2, 3)))
