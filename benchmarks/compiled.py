@@ -1,6 +1,6 @@
 """What `--compile` is worth: forward and backward as written, compiled, and compiled by PyTorch's defaults.
 
-    python benchmarks/compiled.py            # some ten minutes
+    python benchmarks/compiled.py            # some five minutes
 
 Alternating in one process, median of many rounds, by `EQGAN_CONV` as it is set (auto). "default" compiles as
 `torch.compile` does of itself: convolutions in channels_last; a run keeps the layout of networks with norms
@@ -15,7 +15,7 @@ import torch
 from speed import HERE, alternate, parser_of_rounds, write
 from torch import nn
 
-from eqgan.groups import P4, P4M, Z2, PlaneGroup
+from eqgan.groups import P4, Z2, PlaneGroup
 from eqgan.memory import keep_freed_memory
 from eqgan.networks import AllCNN, ConvDiscriminator, P4CNNClassifier
 from eqgan.training.compiling import compile_network
@@ -62,7 +62,7 @@ def main() -> None:
     keep_freed_memory()
     rows = []
     for name in NETWORKS:
-        for group in (Z2, P4, P4M):
+        for group in (Z2, P4):
             rows.append(measure(name, group, options.rounds, options.batch))
             print(
                 {key: round(v, 3) if isinstance(v, float) else v for key, v in rows[-1].items()}, flush=True
