@@ -72,18 +72,18 @@ def plain_settings(parser: Parser, config: jsonargparse.Namespace) -> dict[str, 
 
 
 def choose_folder(
-    folder: RunFolder, config: jsonargparse.Namespace, settings: dict[str, Any]
+    folder: RunFolder, parser: Parser, config: jsonargparse.Namespace
 ) -> tuple[RunFolder, bool]:
     """The folder of a new run, not yet made, or that of the run to resume, its settings checked.
 
     Args:
         folder: under the name that was given, or the one made from the settings; then it may get a number.
     """
-    return decided(lambda: _choose_folder(folder, config, settings))
+    return decided(lambda: _choose_folder(folder, parser, config))
 
 
 def _choose_folder(
-    folder: RunFolder, config: jsonargparse.Namespace, settings: dict[str, Any]
+    folder: RunFolder, parser: Parser, config: jsonargparse.Namespace
 ) -> tuple[RunFolder, bool]:
     if not config.resume:
         if config.name is None and not config.overwrite:
@@ -97,7 +97,9 @@ def _choose_folder(
             f"--resume: no run named {folder.name!r} in {folder.logs_root}. "
             f"Runs there: {', '.join(folder.siblings()) or 'none'}."
         )
-    _require_same(yaml.safe_load(folder.config.read_text()), settings, folder.name)
+    # parsed once more, a setting that came with an update has its default
+    stored = parser.parse_object(yaml.safe_load(folder.config.read_text()))
+    _require_same(plain_settings(parser, stored), plain_settings(parser, config), folder.name)
     return folder, True
 
 
@@ -142,7 +144,7 @@ def shared_parts(
     """
     config.precision = precision_for(config.precision)  # as used: another machine must resume with the same
     settings = plain_settings(parser, config)
-    folder, resuming = choose_folder(folder, config, settings)
+    folder, resuming = choose_folder(folder, parser, config)
     config.name = folder.name
     shared = {
         "folder": folder,

@@ -10,6 +10,7 @@ from eqgan.data.rotation import rotate_uint8
 
 SEED = 360
 """Of the angles, the same for every set."""
+_BLOCK = 1024  # images at a time: a set that stays on the disk is not read whole to be turned
 
 
 def with_rotated_test(source: Source) -> Source:
@@ -29,7 +30,10 @@ def rotated(images: ImageSet, seed: int = SEED) -> ImageSet:
         ValueError: the images are not square, or wider than 1,024 pixels.
     """
     angles = np.random.RandomState(seed).uniform(0.0, 360.0, len(images))
-    channels = [rotate_uint8(channel.numpy(), angles) for channel in images.images.unbind(1)]
-    turned = torch.from_numpy(np.stack(channels, axis=1))
+    turned = torch.empty((len(images), *images.image_shape), dtype=torch.uint8)
+    parts = np.array_split(angles, range(_BLOCK, len(images), _BLOCK))
+    for into, block, part in zip(turned.split(_BLOCK), images.blocks(_BLOCK), parts):
+        for channel in range(into.shape[1]):
+            into[:, channel] = torch.from_numpy(rotate_uint8(block[:, channel].numpy(), part))
     name = f"{images.name}-rotated"
     return ImageSet.of(name, turned, images.labels, torch.from_numpy(angles), images.class_names)

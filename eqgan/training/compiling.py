@@ -42,9 +42,8 @@ def _trifle(x: torch.Tensor) -> torch.Tensor:
 def compile_network(network: nn.Module, backend: str) -> None:
     """Compiles what the network computes; names of its weights, copies and checkpoints stay as they are."""
     options = {"layout_optimization": False} if backend == "inductor" and _keeps_layout(network) else None
-    network.compile(
-        backend=backend, dynamic=False, options=options
-    )  # few shapes: that of a batch, and of two
+    # few shapes: that of a batch, and of two
+    network.compile(backend=backend, dynamic=False, options=options)
 
 
 def _keeps_layout(network: nn.Module) -> bool:

@@ -4,9 +4,11 @@ import signal
 
 import pytest
 import torch
+import yaml
 
 from eqgan.training.callbacks import read_checkpoint
 from eqgan.training.classification import Classification
+from tests.complaints import complaint_of
 from tests.training.runs import differences, refused, require_same_run
 
 
@@ -37,6 +39,20 @@ def test_after_an_interrupt(classifiers, classified, monkeypatch, capsys):
     assert "Go on with --resume stopped" in capsys.readouterr().err
     classifiers.resume("stopped")
     require_same_run(classifiers, "stopped", classified)
+
+
+def test_a_setting_that_came_with_an_update_is_no_difference(small_place, capsys):
+    """But another value than its default is, and a setting in the place of none."""
+    small_place.train("--name", "run", "--epochs", "1", "--trainer.limit_train_batches", "1")
+    kept = small_place.logs("run") / "config.yaml"
+    settings = yaml.safe_load(kept.read_text())
+    del settings["fit"]["turns"]
+    kept.write_text(yaml.safe_dump(settings))
+    assert small_place.resume("run")["epochs"] == 1
+    told = complaint_of(lambda: small_place.resume("run", "--preprocess", "zca"), capsys, told=True)
+    assert "preprocess.class_path was None, now eqgan.data.preprocess.ZCAWhitening" in told
+    told = complaint_of(lambda: small_place.resume("run", "--fit.turns", "8"), capsys, told=True)
+    assert "fit.turns was 1, now 8" in told
 
 
 def test_how_it_is_tested_may_change(small_place):
