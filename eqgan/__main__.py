@@ -6,9 +6,9 @@ PyTorch is imported when a command is called, not to list them.
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
 
 from eqgan import __version__
+from eqgan.console import fail
 
 # command: where its function is, and what it does
 COMMANDS = {
@@ -35,24 +35,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif words[0] == "--version":
         print(f"eqgan {__version__}")
     elif words[0] not in COMMANDS:
-        _end(f"unknown command {words[0]!r}; known: {', '.join(COMMANDS)}", status=2)
+        fail(f"unknown command {words[0]!r}; known: {', '.join(COMMANDS)}", status=2)
     else:
         module, _, function = COMMANDS[words[0]][0].partition(":")
         try:
             getattr(import_module(module), function)(words[1:])
         except KeyboardInterrupt:  # while it is imported; what comes later has its own answer
-            _end("stopped", status=130)
+            fail("stopped", status=130)
 
 
 def overview() -> str:
     """Every command in one line."""
     lines = [f"  eqgan {name:<9} {what}" for name, (_, what) in COMMANDS.items()]
     return "\n".join(["usage: eqgan COMMAND [options]", *lines, "eqgan COMMAND --help lists its options"])
-
-
-def _end(message: str, status: int) -> NoReturn:
-    sys.stderr.write(f"eqgan: error: {message}\n")
-    raise SystemExit(status)
 
 
 if __name__ == "__main__":

@@ -186,7 +186,8 @@ def prepare_classify(parser: Parser, config: jsonargparse.Namespace) -> tuple[Cl
     data = open_data(config)
     require_labels(data)
     pl.seed_everything(config.seed, workers=False, verbose=False)
-    if config.init is not None and torchvision_network(config.init):
+    borrowed = config.init is not None and torchvision_network(config.init)
+    if borrowed:
         as_trained(config.network)
     network = build(config.network, image_shape=data.image_shape, num_classes=data.num_classes)
     if config.preprocess is not None:
@@ -196,7 +197,6 @@ def prepare_classify(parser: Parser, config: jsonargparse.Namespace) -> tuple[Cl
         network = PreprocessedClassifier(preprocess, network)
         preprocess.fit(data.train.blocks())
     if config.init is not None:
-        borrowed = torchvision_network(config.init)
         start_from(network, config.init if borrowed else named_run(str(config.init), config.log_dir))
     module = Classification(
         network,

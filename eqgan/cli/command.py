@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import torch
 
 from eqgan.cli.guard import preparing
-from eqgan.cli.options import fail
+from eqgan.console import fail
 from eqgan.groups import PlaneGroup
 from eqgan.metrics.audit import named_group
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
-from eqgan.cli.options import fail
 from eqgan.cli.together import INTERRUPTED, LOST, dismissed, lost
+from eqgan.console import fail
 from eqgan.memory import keep_freed_memory
 
 

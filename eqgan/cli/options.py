@@ -4,7 +4,6 @@ import argparse
 import inspect
 import json
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, NoReturn, get_args
 import jsonargparse
 
 import eqgan.training.rebuild  # noqa: F401  registers the types that settings may have
+from eqgan.console import fail
 from eqgan.nearest import nearest
 from eqgan.training.folder import RunFolder, is_of_classifier
 
@@ -137,12 +137,6 @@ def _plain_types(line: str) -> str:
     line = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", line).replace("NoneType", "null")
     line = re.sub(r"typing\.Literal\[(.*?)\]", r"one of \1", line)
     return line.replace("Expected a one", "Expected one").replace("Expected a int", "Expected an int")
-
-
-def fail(message: str, status: int = 1) -> NoReturn:
-    """One clear line, and out."""
-    sys.stderr.write(f"eqgan: error: {message}\n")
-    raise SystemExit(status)
 
 
 def new_parser(prog: str, description: str, choices: Choices, short: Short) -> Parser:

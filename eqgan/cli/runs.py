@@ -72,18 +72,19 @@ def plain_settings(parser: Parser, config: jsonargparse.Namespace) -> dict[str, 
 
 
 def choose_folder(
-    folder: RunFolder, parser: Parser, config: jsonargparse.Namespace
+    folder: RunFolder, parser: Parser, config: jsonargparse.Namespace, settings: dict[str, Any]
 ) -> tuple[RunFolder, bool]:
     """The folder of a new run, not yet made, or that of the run to resume, its settings checked.
 
     Args:
         folder: under the name that was given, or the one made from the settings; then it may get a number.
+        settings: as ``plain_settings`` tells them.
     """
-    return decided(lambda: _choose_folder(folder, parser, config))
+    return decided(lambda: _choose_folder(folder, parser, config, settings))
 
 
 def _choose_folder(
-    folder: RunFolder, parser: Parser, config: jsonargparse.Namespace
+    folder: RunFolder, parser: Parser, config: jsonargparse.Namespace, settings: dict[str, Any]
 ) -> tuple[RunFolder, bool]:
     if not config.resume:
         if config.name is None and not config.overwrite:
@@ -99,7 +100,7 @@ def _choose_folder(
         )
     # parsed once more, a setting that came with an update has its default
     stored = parser.parse_object(yaml.safe_load(folder.config.read_text()))
-    _require_same(plain_settings(parser, stored), plain_settings(parser, config), folder.name)
+    _require_same(plain_settings(parser, stored), settings, folder.name)
     return folder, True
 
 
@@ -144,7 +145,7 @@ def shared_parts(
     """
     config.precision = precision_for(config.precision)  # as used: another machine must resume with the same
     settings = plain_settings(parser, config)
-    folder, resuming = choose_folder(folder, parser, config)
+    folder, resuming = choose_folder(folder, parser, config, settings)
     config.name = folder.name
     shared = {
         "folder": folder,

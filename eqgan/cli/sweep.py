@@ -13,9 +13,8 @@ import torch
 from rich.table import Table
 
 from eqgan.cli.command import CommandParser, as_json, run_command, whole
-from eqgan.cli.options import fail
 from eqgan.cli.sweep_file import Sweep, SweptRun, read_sweep, table_row
-from eqgan.console import console
+from eqgan.console import console, fail
 from eqgan.files import atomic_write
 from eqgan.training.callbacks.record import write_rows
 from eqgan.training.lock import RunLock

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch.multiprocessing import start_processes
 
-from eqgan.cli.options import fail
+from eqgan.console import fail
 from eqgan.training.ranks import rank, world_size
 
 LOST = 75  # status of a process that ended because another one did

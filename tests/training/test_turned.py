@@ -11,6 +11,7 @@ from eqgan.networks import P4CNNClassifier
 from eqgan.training.classification import Classification
 from eqgan.training.load import load_classifier
 from eqgan.training.turned import TurnedClassifier, averaged_over_turns, distinct_turns
+from tests.oracles.rotation import rotate_slowly
 from tests.training.classifiers import squares
 from tests.training.runs import refused
 
@@ -30,23 +31,8 @@ def images(count=6):
 
 
 def turned_by_hand(image, degrees):
-    """Bilinear look-up, pixel by pixel."""
-    side = image.shape[-1]
-    angle = torch.deg2rad(torch.tensor(degrees, dtype=torch.float64))
-    cos, sin = angle.cos().item(), angle.sin().item()
-    out = torch.full_like(image, -1.0)
-    for i in range(side):
-        for j in range(side):
-            x, y = j - (side - 1) / 2, i - (side - 1) / 2
-            row, column = x * sin + y * cos + (side - 1) / 2, x * cos - y * sin + (side - 1) / 2
-            top, left = int(row // 1), int(column // 1)
-            total = 0.0
-            for r, c in ((top, left), (top, left + 1), (top + 1, left), (top + 1, left + 1)):
-                weight = (1 - abs(row - r)) * (1 - abs(column - c))
-                inside = 0 <= r < side and 0 <= c < side
-                total += weight * (image[0, r, c].item() if inside else -1.0)
-            out[0, i, j] = total
-    return out
+    """Pixel by pixel; outside is black, which is 0 there and -1 here."""
+    return torch.from_numpy(rotate_slowly(image[0].numpy() + 1, degrees))[None] - 1
 
 
 @pytest.mark.parametrize("group", [Z2, P2, P4, P4M, PM, P2MM], ids=str)
