@@ -65,6 +65,7 @@ CHOICES: Choices = {
         {
             "none": "null",
             "rotation": "eqgan.data.augment.RandomRotation",
+            "affine": "eqgan.data.augment.RandomAffine",
             "flip": "eqgan.data.augment.RandomFlip",
             "shift": "eqgan.data.augment.RandomShift",
         },

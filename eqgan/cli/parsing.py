@@ -82,6 +82,7 @@ CHOICES = {
             "diff": "eqgan.training.augment.DiffAugment",
             "ada": "eqgan.training.augment.AdaptiveAugmentation",
             "rotation": "eqgan.data.augment.RandomRotation",
+            "affine": "eqgan.data.augment.RandomAffine",
             "group": ("eqgan.data.augment.GroupAugmentation", {"group": "p4"}),
         },
     ),

@@ -1,10 +1,12 @@
-"""Random changes of a batch of images, on its own device: rotations, flips, shifts, group elements.
+"""Random changes of a batch of images, on its own device: rotations, affine maps, flips, shifts, group
+elements.
 
 Every image of a batch is changed by its own draw. Draws come from torch's global generator of the batch's
 device, whose state a checkpoint holds, so that a resumed run goes on with the draws of the uninterrupted one.
 What comes in from outside an image is black, -1 in images in [-1, 1].
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal
@@ -62,6 +64,61 @@ class RandomRotation(Augmentation):
     ) -> Float[Tensor, "batch channels height width"]:
         angles = (2 * torch.rand(len(x), device=x.device, dtype=x.dtype) - 1) * self.degrees
         return rotate(x, angles, self.interpolation)
+
+
+class RandomAffine(Augmentation):
+    """Turn, zoom, stretch and move each image a little, in one step: the image is interpolated once.
+
+    No direction is preferred: the stretch, which keeps areas, is along a uniformly drawn direction and the
+    shift is uniform in a disc, so that the law of the changed images is invariant where that of the images
+    is.
+
+    Args:
+        degrees: the angle is from U[-degrees, degrees]; from 0 to 180: all angles.
+        zoom: the largest magnification, at least 1; its logarithm is uniform from -log(zoom) to log(zoom).
+        stretch: the largest ratio of a length along the direction to what it was, at least 1 (across it
+            lengths are divided by as much); its logarithm is uniform from 0.
+        shift: radius of the disc, in pixels.
+        interpolation: between the pixels.
+
+    Raises:
+        ValueError: an argument out of range, or all of them leaving images as they are.
+
+    >>> RandomAffine()(torch.zeros(8, 1, 28, 28)).shape
+    torch.Size([8, 1, 28, 28])
+    """
+
+    def __init__(
+        self,
+        degrees: float = 180.0,
+        zoom: float = 1.1,
+        stretch: float = 1.1,
+        shift: float = 1.0,
+        interpolation: Interpolation = "bilinear",
+    ) -> None:
+        if not (0 <= degrees <= 180 and 1 <= zoom < math.inf and 1 <= stretch < math.inf and shift >= 0):
+            raise ValueError(
+                "expected degrees from 0 to 180, zoom and stretch of at least 1 and a shift of at least 0, "
+                f"got {degrees}, {zoom}, {stretch} and {shift}. 180, 1.1, 1.1 and 1 change small images a "
+                "little."
+            )
+        if degrees == shift == 0 and zoom == stretch == 1:
+            raise ValueError("expected some change, got degrees 0, zoom 1, stretch 1 and shift 0.")
+        self.degrees, self.zoom, self.stretch, self.shift = degrees, zoom, stretch, shift
+        self.interpolation = _known(interpolation)
+
+    def __call__(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
+        turn, size, ratio, along, radius, bearing = torch.rand(6, len(x), device=x.device, dtype=x.dtype)
+        turned = _turns((2 * turn - 1) * math.radians(self.degrees))
+        axes = _turns(along * math.pi)
+        ratio = torch.exp(ratio * math.log(self.stretch))
+        stretched = axes @ torch.diag_embed(torch.stack([1 / ratio, ratio], 1)) @ axes.mT
+        smaller = torch.exp((2 * size - 1) * math.log(self.zoom))
+        distance = self.shift * radius.sqrt()
+        moves = distance[:, None] * _turns(2 * math.pi * bearing)[:, :, 0]
+        return warp(x, smaller[:, None, None] * stretched @ turned, self.interpolation, moves)
 
 
 class RandomFlip(Augmentation):
@@ -184,29 +241,35 @@ def rotate(
     >>> rotate(image, torch.tensor([90.0])).round().tolist()
     [[[[1.0, -1.0], [-1.0, -1.0]]]]
     """
-    angle = torch.deg2rad(degrees.to(x.dtype))
-    cos, sin = angle.cos(), angle.sin()
-    ratio = x.shape[2] / x.shape[3]
-    rows = [torch.stack([cos, -sin * ratio], 1), torch.stack([sin / ratio, cos], 1)]
-    return warp(x, torch.stack(rows, 1), interpolation)
+    return warp(x, _turns(torch.deg2rad(degrees.to(x.dtype))), interpolation)
+
+
+def _turns(radians: Tensor) -> Tensor:
+    """The matrices ((cos, -sin), (sin, cos)) of angles (batch,)."""
+    cos, sin = radians.cos(), radians.sin()
+    return torch.stack([cos, -sin, sin, cos], 1).unflatten(1, (2, 2))
 
 
 def warp(
     x: Float[Tensor, "batch channels height width"],
     matrices: Float[Tensor, "batch 2 2"],
     interpolation: Interpolation = "bilinear",
+    moves: Float[Tensor, "batch 2"] | None = None,
 ) -> Float[Tensor, "batch channels height width"]:
-    """Look each image up at the places that its own matrix makes of the pixels' places; black outside.
+    """Look each image up at the places that its own map makes of the pixels' places; black outside.
 
     Args:
         x: images, black being -1.
-        matrices: of places (x, y) from the centre, in units of half the width and half the height.
+        matrices: of places (x, y) from the centre, in pixels, y down.
         interpolation: between the pixels.
+        moves: (x, y) added to the places, in pixels; None: the centre stays.
 
     Raises:
         ValueError: an unknown interpolation.
     """
-    maps = F.pad(matrices, (0, 1)).to(x.dtype)  # the centre stays
+    half = x.new_tensor([x.shape[3] / 2, x.shape[2] / 2])  # the unit of affine_grid
+    moves = x.new_zeros(len(x), 2) if moves is None else moves
+    maps = torch.cat([matrices * (half / half[:, None]), (moves / half)[:, :, None]], 2).to(x.dtype)
     grid = F.affine_grid(maps, list(x.shape), align_corners=False)
     light = x - BLACK  # grid_sample fills with 0
     return F.grid_sample(light, grid, mode=_known(interpolation), align_corners=False) + BLACK

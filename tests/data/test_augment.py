@@ -7,6 +7,7 @@ from eqgan.data.augment import (
     Augmentation,
     Compose,
     GroupAugmentation,
+    RandomAffine,
     RandomFlip,
     RandomRotation,
     RandomShift,
@@ -20,6 +21,7 @@ from tests.oracles.rotation import rotate_slowly
 EVERY = [
     RandomRotation(),
     RandomRotation(30.0, "nearest"),
+    RandomAffine(),
     RandomFlip(),
     RandomShift(2),
     GroupAugmentation(P4M),
@@ -72,6 +74,56 @@ def test_angles_cover_the_range_one_for_each_image() -> None:
     assert angles.max() > 55
     assert angles.min() < -55
     assert abs(angles.mean()) < 6
+
+
+def _frames(augmentation: RandomAffine, count: int = 4000) -> Tensor:
+    """The affine map of each draw, (count, 2, 3) in pixels, by least squares from images of coordinates."""
+    side = 21
+    line = torch.linspace(-1, 1, side, dtype=torch.float64) * (side // 2)
+    down, right = torch.meshgrid(line, line, indexing="ij")
+    coordinates = torch.stack([right, down])
+    inside = (coordinates**2).sum(0) < 4**2  # far from the black that comes in
+    images = coordinates[None].expand(count, -1, -1, -1)
+    looked_up = (augmentation(images / 100) * 100)[:, :, inside]
+    known = torch.cat([coordinates[:, inside], torch.ones(1, int(inside.sum()), dtype=torch.float64)])
+    maps = torch.linalg.lstsq(known.T.expand(count, -1, -1), looked_up.mT).solution.mT
+    assert torch.allclose(maps @ known, looked_up, atol=1e-8)  # affine, exactly
+    return maps
+
+
+def test_affine_maps_stay_within_what_was_asked_and_fill_it() -> None:
+    torch.manual_seed(0)
+    maps = _frames(RandomAffine(180.0, zoom=1.2, stretch=1.3, shift=2.0))
+    values = torch.linalg.svdvals(maps[:, :, :2])
+    assert torch.allclose(torch.linalg.det(maps[:, :, :2]), values.prod(1))  # no mirrors
+    sizes, ratios = values.prod(1).sqrt(), (values[:, 0] / values[:, 1]).sqrt()
+    moves = maps[:, :, 2].norm(dim=1)
+    for drawn, low, high in ((sizes, 1 / 1.2, 1.2), (ratios, 1.0, 1.3), (moves, 0.0, 2.0)):
+        assert low - 1e-9 < drawn.min() < low + 0.05 * (high - low)
+        assert high - 0.05 * (high - low) < drawn.max() < high + 1e-9
+
+
+@pytest.mark.parametrize("degrees", [0.0, 25.0, 180.0])
+def test_affine_maps_prefer_no_direction(degrees: float) -> None:
+    """Seen in a turned frame the maps have the same law: their means there are those in the frame given."""
+    torch.manual_seed(1)
+    maps = _frames(RandomAffine(degrees, zoom=1.2, stretch=1.5, shift=2.0))
+    quarter = torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=torch.float64)
+    eighth = torch.linalg.matrix_exp(quarter * torch.pi / 4)
+    for turn in (quarter, eighth):
+        linear = turn.T @ maps[:, :, :2] @ turn
+        moves = maps[:, :, 2] @ turn
+        for one, other in ((maps[:, :, :2], linear), (maps[:, :, :2] ** 2, linear**2)):
+            assert torch.allclose(one.mean(0), other.mean(0), atol=0.03)
+        assert torch.allclose(maps[:, :, 2].mT.cov(), moves.mT.cov(), atol=0.1)
+
+
+def test_an_affine_map_that_only_turns_is_a_rotation() -> None:
+    x = _images(9)
+    torch.manual_seed(2)
+    turned = RandomAffine(70.0, zoom=1.0, stretch=1.0, shift=0.0)(x)
+    torch.manual_seed(2)
+    assert torch.allclose(turned, RandomRotation(70.0)(x), atol=1e-10)
 
 
 def test_group_elements_move_images_exactly() -> None:
@@ -162,6 +214,8 @@ def test_composition_keeps_the_order() -> None:
     [
         (lambda: RandomRotation(0.0), "expected degrees above 0 and up to 180, got 0"),
         (lambda: RandomRotation(200.0), "got 200"),
+        (lambda: RandomAffine(zoom=0.9), "zoom and stretch of at least 1 .* got 180.0, 0.9"),
+        (lambda: RandomAffine(0.0, 1.0, 1.0, 0.0), "expected some change"),
         (lambda: RandomFlip(1.5), r"expected a probability in \[0, 1\], got 1.5"),
         (lambda: RandomShift(0), "expected a shift of at least 1 pixel, got 0"),
         (lambda: GroupAugmentation(P6), "expected a group of the square lattice, got p6"),
