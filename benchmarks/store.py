@@ -1,15 +1,27 @@
-"""Epoch times of a set on the disk against the same set in memory: reading alone, and training.
+"""Epoch times of a set on the disk against the same set in memory, and a set larger than a process may hold.
 
-python benchmarks/store.py --out benchmarks/results/store.json
+    python benchmarks/store.py --out benchmarks/results/store.json
+    python benchmarks/store.py --limit 2 --side 129 --out benchmarks/results/store_limited.json
+
+With --limit both forms of a set of 1.25 times as many GiB are trained on by `eqgan classify`, in processes that
+may allocate no more than the limit (RLIMIT_DATA, which counts what is allocated and not what is mapped from
+files): the store, and the same images as an .npz, which have to be loaded.
 """
 
 import argparse
 import json
+import os
+import resource
 import statistics
+import subprocess
+import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +34,8 @@ from eqgan.data.store import Stream, read_store, write_store
 from eqgan.training.report import versions
 
 BATCH = 128
+BLOCK = 1024
+NETWORK = ["--net", "resnet18", "--network.group", "p4", "--network.width", "4"]
 
 
 def main() -> None:
@@ -31,9 +45,13 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=65)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--limit", type=float, help="GiB that a process may allocate")
     parser.add_argument("--out", type=Path, default=None, help="results file (JSON)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if options.limit is not None:
+        keep(limited(options.limit, options.side, options.threads), options.out)
+        return
     with tempfile.TemporaryDirectory() as folder:
         loaders = both(Path(folder) / "set.store", options.images, options.side)
         results = {
@@ -42,10 +60,15 @@ def main() -> None:
         }
     settings = {key: value for key, value in vars(options).items() if key != "out"}
     settings |= {"batch": BATCH, "megabytes": options.images * options.side**2 / 1e6}
-    results = {"program": "benchmarks/store.py", "settings": settings, "versions": versions(), **results}
+    keep({"settings": settings, **results}, options.out)
+
+
+def keep(results: dict[str, Any], out: Path | None) -> None:
+    """Prints the results and, if asked, writes them."""
+    results = {"program": "benchmarks/store.py", "versions": versions(), **results}
     print(json.dumps(results, indent=2))
-    if options.out is not None:
-        write(options.out, results)
+    if out is not None:
+        write(out, results)
 
 
 def both(path: Path, count: int, side: int) -> dict[str, Loader]:
@@ -70,6 +93,78 @@ def compare(
             seconds[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(values[1:]) for name, values in seconds.items()}
     return {**medians, "ratio": medians["store"] / medians["memory"]}
+
+
+def limited(gib: float, side: int, threads: int) -> dict[str, Any]:
+    """Trains for one epoch on 1.25 times as many images as fit, from a store and from an ``.npz``."""
+    limit = int(gib * 2**30)
+    count = int(1.25 * limit) // side**2
+    settings = {"limit_bytes": limit, "images": count, "side": side, "threads": threads, "words": NETWORK}
+    with tempfile.TemporaryDirectory() as folder:
+        store, archive = Path(folder) / "set.store", Path(folder) / "set.npz"
+        stream = Stream(count, (1, side, side), blocks(count, side), True)
+        write_store(store, "set", {"train": stream}, ("dark", "bright"))
+        with zipfile.ZipFile(archive, "w") as file:  # of the very arrays of the store, without loading them
+            file.write(store / "train-images.npy", "x_train.npy")
+            file.write(store / "train-labels.npy", "y_train.npy")
+        settings["bytes"] = sum(path.stat().st_size for path in store.iterdir())
+        runs = {path.suffix[1:]: train_within(limit, path) for path in (store, archive)}
+    return {"settings": settings, **runs}
+
+
+def blocks(count: int, side: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Noise about one of two levels of grey, which a network can tell apart."""
+    random = np.random.RandomState(0)
+    for start in range(0, count, BLOCK):
+        labels = random.randint(0, 2, min(BLOCK, count - start))
+        noise = random.randint(0, 216, (len(labels), 1, side, side)).astype(np.uint8)
+        yield noise + (40 * labels).astype(np.uint8)[:, None, None, None], labels
+
+
+def train_within(limit: int, path: Path) -> dict[str, Any]:
+    """What `eqgan classify` does in a process that may allocate so much: its end, time and size."""
+    words = ["--data", str(path), "--epochs", "1", "--batch-size", str(BATCH), *NETWORK]
+    words += ["--log_dir", str(path.parent / path.suffix), "--overwrite", "--precision", "32-true"]
+    command = [sys.executable, "-m", "eqgan", "classify", *words]
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)),
+    )
+    largest = 0
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal largest
+        while not done.wait(0.05):
+            largest = max(largest, allocated(process.pid))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    output, _ = process.communicate()
+    done.set()
+    watcher.join()
+    seconds = time.perf_counter() - start
+    said = [line for line in output.replace("\r", "\n").splitlines() if line.strip()]
+    summary = next((path.parent / path.suffix).glob("*/summary.json"), None)
+    return {
+        "trained": process.returncode == 0 and summary is not None,
+        "seconds": round(seconds, 1),
+        "most_allocated_bytes": largest,
+        "last_line": said[-1].replace(str(path.parent) + os.sep, "") if said else "",
+    }
+
+
+def allocated(process: int) -> int:
+    """Bytes of the kind that RLIMIT_DATA counts; 0 of a process that has ended."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData")), 0)
 
 
 def read(loader: Loader) -> None:
