@@ -3,9 +3,9 @@
     python benchmarks/store.py --out benchmarks/results/store.json
     python benchmarks/store.py --limit 2 --side 129 --out benchmarks/results/store_limited.json
 
-With --limit both forms of a set of 1.25 times as many GiB are trained on by `eqgan classify`, in processes that
-may allocate no more than the limit (RLIMIT_DATA, which counts what is allocated and not what is mapped from
-files): the store, and the same images as an .npz, which have to be loaded.
+With --limit both forms of a set of 1.25 times as many GiB are trained on by `eqgan classify`, in processes
+that may allocate no more than the limit (RLIMIT_DATA, which counts what is allocated and not what is mapped
+from files): the store, and the same images as an .npz, which have to be loaded.
 """
 
 import argparse

@@ -118,7 +118,7 @@ short forms (each stands for a nested setting, given in brackets):
   --optimizer {{adam,adamw,sgd}}           [optimizer]
   --lr RATE                              learning rate  [optimizer.lr]
   --schedule {{constant,one-cycle,cosine}}  of the learning rate  [schedule]
-  --augment {{none,rotation,flip,shift}}   random changes of the training images  [augment]
+  --augment {{none,rotation,affine,flip,shift}}  random changes of the training images  [augment]
   --preprocess {{none,contrast,zca}}       what is done to every image first  [preprocess]
   --data {{auto,rotmnist,mnist,digits,cifar10,mirabest,bccd,...,PATH}}  images; PATH is a folder, an .npz
                                          or a store  [dataset.source]

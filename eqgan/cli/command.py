@@ -119,3 +119,22 @@ def _group(text: str) -> PlaneGroup:
         return named_group(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def require_replaceable(out: Path, suffixes: tuple[str, ...], what: str, mark: str) -> None:
+    """Looks before anything is computed whether a result may be written here.
+
+    Args:
+        out: the file.
+        suffixes: what its name may end in.
+        what: it is, for the error.
+        mark: what such a file has in it, and others have not; an older one may be replaced.
+
+    Raises:
+        ValueError: another ending.
+        FileExistsError: something else is there.
+    """
+    if out.suffix.lower() not in suffixes:
+        raise ValueError(f"--out {out}: expected a name ending in {' or '.join(suffixes)}, for {what}")
+    if out.is_dir() or (out.is_file() and mark.encode() not in out.read_bytes()):
+        raise FileExistsError(f"--out {out}: something else than {what} is there; choose another name")

@@ -14,7 +14,7 @@ from typing import Any
 from rich.table import Column, Table
 
 import eqgan
-from eqgan.cli.command import CommandParser, as_json, named_run, run_command, whole
+from eqgan.cli.command import CommandParser, as_json, named_run, require_replaceable, run_command, whole
 from eqgan.console import console
 from eqgan.files import atomic_write
 from eqgan.training.comparison import (
@@ -25,6 +25,7 @@ from eqgan.training.comparison import (
     differences,
     evenly,
     final_numbers,
+    has_recorded,
     read_runs,
     scored_differently,
 )
@@ -53,6 +54,8 @@ COLUMNS = (
     ("invariance_error", "invariance error of D", "number", None),
 )
 
+_MARK = "Written by eqgan "  # at the foot of every page
+_YOUNG = "a run without an epoch yet"
 _NO_RUN = "a folder without a config.yaml: no run"
 _CLASSIFIER = "the run of a classifier (eqgan classify)"
 
@@ -77,9 +80,10 @@ def _parser() -> CommandParser:
 
 
 def _compare(options: argparse.Namespace) -> dict[str, Any]:
+    require_replaceable(options.out, (".html", ".htm"), "a page of eqgan compare", _MARK)
     folders = [named_run(name, options.log_dir) for name in options.runs]
     if len(folders) > 1:
-        folders = _of_gans(folders)
+        folders = _of_gans(folders, options.samples_dir)
     runs = read_runs(folders, options.samples_dir)
     if not any(run.best() for run in runs):
         raise ValueError(
@@ -98,8 +102,8 @@ def _compare(options: argparse.Namespace) -> dict[str, Any]:
     return told
 
 
-def _of_gans(folders: list[Path]) -> list[Path]:
-    """Without the folders of other things, such as ``logs/*`` gives beside them; each is told."""
+def _of_gans(folders: list[Path], samples_root: Path | None) -> list[Path]:
+    """Without what ``logs/*`` gives beside them: other folders, and runs too young; each is told."""
     kept = []
     for folder in folders:
         config = folder / "config.yaml"
@@ -107,6 +111,8 @@ def _of_gans(folders: list[Path]) -> list[Path]:
             print(f"eqgan compare: leaving out {folder}: {_NO_RUN}", file=sys.stderr)
         elif config.is_file() and is_of_classifier(config):
             print(f"eqgan compare: leaving out {folder}: {_CLASSIFIER}", file=sys.stderr)
+        elif config.is_file() and not has_recorded(folder, samples_root):
+            print(f"eqgan compare: leaving out {folder}: {_YOUNG}", file=sys.stderr)
         else:
             kept.append(folder)
     return kept or folders

@@ -11,7 +11,15 @@ import torch
 from rich.table import Table
 
 from eqgan.cli.building import feature_extractor
-from eqgan.cli.command import CommandParser, as_json, device_option, named_run, run_command, whole
+from eqgan.cli.command import (
+    CommandParser,
+    as_json,
+    device_option,
+    named_run,
+    require_replaceable,
+    run_command,
+    whole,
+)
 from eqgan.console import console
 from eqgan.data.imageset import ImageSet
 from eqgan.data.loader import to_unit
@@ -74,6 +82,8 @@ def _parser() -> CommandParser:
 
 
 def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
+    if options.out is not None:
+        require_replaceable(options.out, (".json",), "the results of eqgan evaluate", '"kernel_distance"')
     found = _of_images(options) if _is_images(options.target) else _of_gan(options)
     told = {**found, "versions": versions()}
     if options.out is not None:
@@ -85,6 +95,10 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
 
 def _is_images(target: Path) -> bool:
     """Whether these are images rather than a run: neither a checkpoint nor a folder with some."""
+    if target.suffix.lower() in (".npy", ".png", ".jpg", ".jpeg"):
+        raise ValueError(
+            f"{target}: expected a run or checkpoint, or images: an .npz (numpy.savez) or a folder of them"
+        )
     if not target.is_dir():
         return target.suffix.lower() == ".npz"
     return not any(target.glob("*.ckpt")) and not (target / "checkpoints").is_dir()

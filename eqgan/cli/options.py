@@ -253,6 +253,8 @@ def expand_words(argv: Sequence[str], choices: Choices, short: Short) -> list[st
         ['--optimizer', 'torch.nn.Flatten']
         >>> expand_words(["--group", "p4"], choices, {"--group": "--network.group"})
         ['--network.group', 'p4']
+        >>> expand_words(["--opt.help", "sgd"], choices, {})
+        ['--optimizer.help', 'torch.nn.Flatten']
     """
     configs: list[str] = []
     classes: list[str] = []
@@ -274,6 +276,10 @@ def expand_words(argv: Sequence[str], choices: Choices, short: Short) -> list[st
                 raise ValueError(_unknown_choice(key, chosen, names))
         elif key in short:
             rest += [short[key] + inline + value]
+        elif (base := key.removesuffix(".help")) != key and base in choices and (inline or words):
+            target, names = choices[base]
+            asked = value if inline else words.pop(0)
+            rest += [f"{target}.help", _class_path(names.get(asked, asked))]
         elif key in ("--log-dir", "--samples-dir"):
             rest += [key.replace("-dir", "_dir") + inline + value]
         elif key == "--config":
@@ -291,7 +297,7 @@ def _constructor_call(target: str, named: Named) -> list[str]:
     """A class chosen by name starts from its own defaults, not from what another class left behind."""
     if named == "null":
         return [target, "null"]
-    class_path, arguments = (named, {}) if isinstance(named, str) else named
+    class_path, arguments = _class_path(named), {} if isinstance(named, str) else named[1]
     module, _, name = class_path.rpartition(".")
     signature = inspect.signature(getattr(import_module(module), name)).parameters
     empty = inspect.Parameter.empty
@@ -300,6 +306,10 @@ def _constructor_call(target: str, named: Named) -> list[str]:
     for key, value in {**defaults, **arguments}.items():
         words += [f"{target}.{key}", value if isinstance(value, str) else json.dumps(value, default=str)]
     return words
+
+
+def _class_path(named: Named) -> str:
+    return named if isinstance(named, str) else named[0]
 
 
 def _unknown_choice(key: str, chosen: str, names: Mapping[str, Any]) -> str:

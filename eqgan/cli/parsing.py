@@ -114,7 +114,7 @@ short forms (each stands for a nested setting, given in brackets):
   --conditional                          both networks are told the class  [conditional]
   --loss {{ns,minimax,hinge,ls,wasserstein,ra,rp,alpha}}  adversarial loss  [loss]
   --penalty {{none,r1,r2,r1r2,gp,lipschitz,consistency}}  on the discriminator  [penalty]
-  --augment {{none,diff,ada,rotation,group}}  of all that the discriminator sees  [augment]
+  --augment {{none,diff,ada,rotation,affine,group}}  of all that the discriminator sees  [augment]
   --data {{auto,rotmnist,mnist,digits,...,PATH}}  images; PATH is a folder or an .npz  [dataset.source]
   --data-root DIR                        where named sets lie; else EQGAN_DATA, else data/  [dataset.root]
   --size N, --batch-size N, --fraction F [dataset.size, dataset.batch_size, dataset.fraction]

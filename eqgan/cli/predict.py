@@ -9,7 +9,7 @@ import torch
 from rich.table import Column, Table
 
 from eqgan.cli.command import CommandParser, as_json, group_option, named_run, run_command, whole
-from eqgan.console import console
+from eqgan.console import console, fail
 from eqgan.data.folder import read_images
 from eqgan.data.loader import to_unit
 from eqgan.training.load import load_classifier
@@ -30,7 +30,9 @@ def predict(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
 def _parser() -> CommandParser:
     parser = CommandParser("predict", "Class probabilities of images, by a trained classifier.", EXAMPLES)
     parser.add_argument("checkpoint", type=named_run, help="of eqgan classify, or its run (folder or name)")
-    parser.add_argument("images", type=Path, nargs="+", help="any format, size and mode that Pillow reads")
+    parser.add_argument(
+        "images", type=Path, nargs="+", help="of 8 or 16 bits, any size and format that Pillow reads"
+    )
     parser.add_argument("--top", type=whole(1), default=3, help="classes shown for each image (default 3)")
     parser.add_argument(
         "--turns",
@@ -43,16 +45,27 @@ def _parser() -> CommandParser:
 
 def _predict(options: argparse.Namespace) -> list[dict[str, Any]]:
     network = load_classifier(options.checkpoint, options.group, options.turns)
-    found = []
+    found: list[dict[str, Any]] = []
+    refused: list[Exception] = []
     with torch.inference_mode():
         for start in range(0, len(options.images), 100):  # a folder of photographs need not fit into memory
-            paths = options.images[start : start + 100]
-            probabilities = network(to_unit(read_images(paths, network.image_shape))).softmax(1)
-            found += [_ranked(path, p, network.class_names) for path, p in zip(paths, probabilities)]
+            images = {}
+            for path in options.images[start : start + 100]:
+                try:
+                    images[path] = read_images([path], network.image_shape)
+                except (OSError, ValueError) as error:  # the others are answered all the same
+                    refused.append(error)
+            if images:
+                probabilities = network(to_unit(torch.cat(list(images.values())))).softmax(1)
+                found += [_ranked(path, p, network.class_names) for path, p in zip(images, probabilities)]
+    if not found:
+        raise refused[0]
     if options.json:
         print(as_json(found))
     else:
         console().print(_table(found, min(options.top, network.num_classes)))
+    if refused:
+        fail("eqgan predict: " + "; ".join(str(error) for error in refused))
     return found
 
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ from eqgan.training.callbacks.grid import save_grid
 from eqgan.training.load import find_checkpoint, load_gan
 from eqgan.training.sampling import Samples, draw_samples, orbits, require_class, to_bytes
 
+SAMPLE = re.compile(r"\d{6,}(_g\d+)?\.(png|jpg)")  # names of files in a folder of samples
 EXAMPLES = """\
   eqgan sample logs/my-run -n 10000 --out samples.npz        from the best checkpoint of a run
   eqgan sample logs/my-run/checkpoints/last.ckpt -n 64 --out grid.png
@@ -60,7 +62,7 @@ def _parser() -> CommandParser:
     told = "a folder of JPEG files, of this quality (1 to 95; 75), instead of PNG"
     add("--jpeg", type=_quality, nargs="?", const=75, metavar="Q", help=told)
     group_option(parser, "of --orbit; else that of the discriminator")
-    add("--overwrite", action="store_true", help="replace what is there")
+    add("--overwrite", action="store_true", help="replace a file, or the samples in a folder")
     device_option(parser)
     return parser
 
@@ -113,9 +115,24 @@ def _require_free(options: argparse.Namespace) -> None:
         raise FileExistsError(f"{out} is there already; choose another name, or give --overwrite")
     if out.is_dir() is not (kind == "") and out.exists():
         raise ValueError(f"--out {out}: expected {'a folder' if kind == '' else 'a file'}, got the other")
+    if taken and kind == "" and (foreign := _foreign(out)) is not None:
+        raise FileExistsError(
+            f"--out {out}: expected a folder with nothing but samples in it, got {foreign} there; "
+            "choose another name. Nothing was removed."
+        )
     parent = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
     if not os.access(parent, os.W_OK) or (parent != out.absolute() and not parent.is_dir()):
         raise PermissionError(f"--out {out}: {parent} cannot be written to; choose another folder")
+
+
+def _foreign(folder: Path) -> Path | None:
+    """Something in this folder that is not of its samples, if there is such."""
+    for path in folder.iterdir():
+        inside = path.iterdir() if path.is_dir() and path.name.isdecimal() else [path]
+        for file in inside:
+            if not file.is_file() or not SAMPLE.fullmatch(file.name):
+                return file
+    return None
 
 
 def _write(

@@ -115,9 +115,11 @@ def read_sweep(path: Path, root: Path) -> Sweep:
     command = content.get("command", "train")
     _require_known(str(command), tuple(PARSE), f"{path}: command: unknown command")
     settings, grid, slurm = (_mapping(content, key, path) for key in ("settings", "grid", "slurm"))
+    settings = {key: _from(path, key, value) for key, value in settings.items()}
     if taken := [key for key in (*settings, *grid) if key.replace("_", "-") in OWN]:
         raise ValueError(f"{path}: {taken[0]} cannot be set: every run has its own ('seeds' lists the seeds)")
     _require_values(grid, path)
+    grid = {key: [_from(path, key, value) for value in values] for key, values in grid.items()}
     name = str(content.get("name", path.stem))
     seeds = _seeds(content.get("seeds", 1), path)
     folder = RunFolder(name, root).logs  # refuses a name that is no folder's
@@ -145,6 +147,12 @@ def _mapping(content: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{path}: {key}: expected 'setting: value' lines, got {value!r}")
     return {str(setting): v for setting, v in value.items()}
+
+
+def _from(sweep: Path, key: str, value: Any) -> Any:
+    """The path of a config file as seen from the sweep's file, if there is one; else as it is written."""
+    beside = sweep.parent / value if key == "config" and isinstance(value, str) else None
+    return value if beside is None or not beside.is_file() else str(beside)
 
 
 def _require_values(grid: Mapping[str, Any], path: Path) -> None:

@@ -66,7 +66,8 @@ def read_images(
     """
     channels, side, _ = image_shape
     if missing := [path for path in paths if not path.is_file()]:
-        raise FileNotFoundError(f"{missing[0]}: no such image")
+        kind = "a folder, expected images, such as its *.png" if missing[0].is_dir() else "no such image"
+        raise FileNotFoundError(f"{missing[0]}: {kind}")
     read = [read_image(path, side) for path in paths]
     if channels == 1:
         read = [p if p.ndim == 2 else np.asarray(Image.fromarray(p).convert("L")) for p in read]

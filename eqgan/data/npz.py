@@ -1,5 +1,6 @@
 """An .npz file as a source: whatever arrays people have, as long as one of them looks like images."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -137,11 +138,11 @@ def _labels(arrays: Mapping[str, np.ndarray], image_key: str, path: Path) -> np.
     """
     count = len(arrays[image_key])
     for key, array in arrays.items():
-        named = key.lower() in _LABELS
+        named = _is_named_labels(key)
         flat = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
         whole = np.issubdtype(flat.dtype, np.integer)
         if flat.shape == (count,) and (whole or (named and _are_whole(flat))):
-            if named or not any(other.lower() in _LABELS for other in arrays):
+            if named or not any(map(_is_named_labels, arrays)):
                 return flat.astype(np.int64)
         elif named:
             raise ValueError(
@@ -149,6 +150,16 @@ def _labels(arrays: Mapping[str, np.ndarray], image_key: str, path: Path) -> np.
                 f"got {array.dtype} of shape {array.shape}. Correct or rename that array."
             )
     return None
+
+
+def _is_named_labels(key: str) -> bool:
+    """``labels``, also of a split: ``train_labels``, ``y_test``, ...
+
+    >>> [_is_named_labels(key) for key in ("y", "Labels_train", "x_train", "yes")]
+    [True, True, False, False]
+    """
+    parts = re.split(r"[^a-z]+", key.lower())
+    return any(part in _LABELS for part in parts)
 
 
 def _are_whole(values: np.ndarray) -> bool:

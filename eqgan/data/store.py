@@ -124,9 +124,9 @@ def write_store(
             f"{path}: expected no such file, or a store; got another file. Choose another name."
         )
     if path.exists() and not (overwrite and (path / INDEX).is_file()):
-        raise FileExistsError(
-            f"{path}: expected no such folder, got one. Choose another name, or --overwrite."
-        )
+        is_store = (path / INDEX).is_file()
+        remedy = ", or --overwrite." if is_store else ": it is no store, and is not replaced."
+        raise FileExistsError(f"{path}: expected no such folder, got one. Choose another name{remedy}")
     with _whole_folder(path) as folder:
         splits = {split: _write_split(folder, split, stream) for split, stream in streams.items()}
         index = {"format": FORMAT, "version": VERSION, "name": name, "class_names": list(class_names)}

@@ -71,6 +71,12 @@ def read_runs(folders: Sequence[Path], samples_root: Path | None = None) -> list
     return [read_run(folder, label, samples_root) for folder, label in zip(unique, _labels(unique))]
 
 
+def has_recorded(logs: Path, samples_root: Path | None = None) -> bool:
+    """Whether a run has ended an epoch."""
+    config = yaml.safe_load((logs / "config.yaml").read_text()) or {}
+    return bool(_rows(_samples(logs, config, samples_root) / "metrics.csv"))
+
+
 def read_run(logs: Path, label: str, samples_root: Path | None = None) -> RunRecord:
     """The record of one run; see `read_runs`."""
     if not (logs / "config.yaml").is_file():

@@ -72,6 +72,14 @@ class RunFolder:
     def exists(self) -> bool:
         return self.logs.exists() or self.samples.exists()
 
+    def _foreign(self) -> Path | None:
+        """A folder of this name that is none of a run's, if there is such; an empty one is anybody's."""
+        if not _holds(self.logs, "config.yaml", "checkpoints", "summary.json"):
+            return self.logs
+        if not self.logs.exists() and not _holds(self.samples, "metrics.csv", "real.png", "epoch_*.png"):
+            return self.samples
+        return None
+
     def numbered(self, number: int) -> "RunFolder":
         """The same name with a number, for runs that were not given a name."""
         name = self.name if number == 1 else f"{self.name}-{number}"
@@ -94,8 +102,13 @@ class RunFolder:
         """Looks, and touches nothing.
 
         Raises:
-            FileExistsError: if there is a run of this name, unless told to overwrite it.
+            FileExistsError: if there is a run of this name, unless told to overwrite it, or something else.
         """
+        if overwrite and (other := self._foreign()) is not None:
+            raise FileExistsError(
+                f"{other}: expected the folder of a run, got another one; it is not replaced. "
+                "Choose another --name."
+            )
         if self.exists() and not overwrite:
             places = f"{self.logs_root}" + (f" or {self.samples_root}" if self.samples_root else "")
             raise FileExistsError(
@@ -119,3 +132,12 @@ class RunFolder:
     def siblings(self) -> list[str]:
         """Names of the runs that could be resumed."""
         return sorted(p.parent.parent.name for p in self.logs_root.glob("*/checkpoints/last.ckpt"))
+
+
+def _holds(folder: Path, *patterns: str) -> bool:
+    """Whether there is no such folder, or an empty one, or one with any of these in it."""
+    if not folder.exists():
+        return True
+    if not folder.is_dir():
+        return False
+    return not any(folder.iterdir()) or any(any(folder.glob(pattern)) for pattern in patterns)

@@ -177,6 +177,20 @@ def test_what_else_lies_among_the_logs_is_left_out(tmp_path, capsys):
     err = capsys.readouterr().err
     assert re.search(r"leaving out .*half: a folder without a config.yaml: no run", err)
     assert re.search(r"leaving out .*digits-p4cnn: the run of a classifier", err)
+    young = made_run(tmp_path, "young", [])
+    told = compare([str(folders[0]), str(young), "--out", "x.html"])
+    assert [run["run"] for run in told["runs"]] == ["a"]
+    assert re.search(r"leaving out .*young: a run without an epoch yet", capsys.readouterr().err)
+
+
+def test_the_page_replaces_nothing_else(tmp_path, complaint):
+    folder = made_run(tmp_path, "mine", [1.0])
+    for name, told in (("a.yaml", "expected a name ending in .html"), ("a.html", "something else than")):
+        (tmp_path / name).write_text("mine")
+        assert told in complaint(compare, folder, "--out", tmp_path / name)
+        assert (tmp_path / name).read_text() == "mine"
+    for _ in range(2):  # but an earlier page it does
+        compare([str(folder), "--out", str(tmp_path / "page.html")])
 
 
 def test_what_cannot_be_compared(tmp_path, complaint):
@@ -185,7 +199,7 @@ def test_what_cannot_be_compared(tmp_path, complaint):
     empty = made_run(tmp_path, "empty", [])
     assert "no run at" in complaint(compare, tmp_path / "logs" / "nowhere")
     assert "logs: empty, mine, unscored." in complaint(compare, "nowhere")
-    assert "has recorded nothing yet" in complaint(compare, folder, empty)
+    assert "has recorded nothing yet" in complaint(compare, empty)
     assert "none of these runs has a score yet (unscored)" in complaint(compare, unscored)
     (tmp_path / "file").write_text("")
     assert "could not write file/x.html" in complaint(compare, folder, "--out", "file/x.html")

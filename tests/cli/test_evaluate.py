@@ -129,6 +129,16 @@ def test_table_and_file(run, capsys):
         assert word in out
     with open("scores.json") as file:
         assert json.load(file)["provenance"]["samples"] == 40
+    evaluate([str(run), "--samples", "30", "--out", "scores.json"])  # one's own results are replaced
+    with open("scores.json") as file:
+        assert json.load(file)["provenance"]["samples"] == 30
+
+
+def test_results_replace_nothing_else(run, tmp_path, complaint):
+    for name, told in (("a.npz", "expected a name ending in .json"), ("a.json", "something else than")):
+        (tmp_path / name).write_text("mine")
+        assert told in complaint(evaluate, run, "--samples", "10", "--out", name)
+        assert (tmp_path / name).read_text() == "mine"
 
 
 def test_a_gan_without_group_has_neither_orbit_nor_error(tmp_path, json_of):
@@ -158,6 +168,12 @@ def test_bad_input_is_one_line(words, status, told, run, tmp_path, complaint):
     (tmp_path / "file").write_text("")
     more = [] if "--samples" in words else ["--samples", "10"]
     assert told in complaint(evaluate, run, *words.split(), *more, status=status)
+
+
+@pytest.mark.parametrize("name", ["images.npy", "photo.png"])
+def test_what_is_neither_run_nor_images(name, tmp_path, complaint):
+    (tmp_path / name).write_bytes(b"x")
+    assert "an .npz (numpy.savez) or a folder of them" in complaint(evaluate, name, "--reference", "digits")
 
 
 def test_a_reference_of_one_image(run, tmp_path, complaint):

@@ -1,5 +1,7 @@
 """What a trained classifier says of images."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -77,6 +79,22 @@ def test_images_that_cannot_be_read(content, told, place, tmp_path, complaint):
     line = complaint(predict, place.best("grey"), path)
     assert told in line
     assert str(path) in line
+
+
+def test_the_others_are_answered(place, pictures, tmp_path, capsys):
+    (tmp_path / "odd.png").write_bytes(b"no image")
+    with pytest.raises(SystemExit) as stopped:
+        predict(
+            [str(place.best("grey")), str(pictures[0]), str(tmp_path / "odd.png"), str(pictures[1]), "--json"]
+        )
+    told = capsys.readouterr()
+    assert stopped.value.code == 1
+    assert [one["image"] for one in json.loads(told.out)] == [str(pictures[0]), str(pictures[1])]
+    assert "odd.png: expected an image" in told.err
+
+
+def test_a_folder_is_no_image(place, tmp_path, complaint):
+    assert "a folder, expected images" in complaint(predict, place.best("grey"), tmp_path)
 
 
 def test_checkpoints_that_cannot_be_used(place, pictures, tmp_path, complaint):

@@ -127,6 +127,21 @@ def test_nothing_is_overwritten_untold(run, complaint):
     assert len(os.listdir("folder")) == 3
 
 
+def test_a_folder_with_anything_else_in_it_is_never_replaced(run, complaint):
+    sample([str(run), "-n", "2", "--out", "folder"])
+    for other in ("notes.txt", "3/notes.txt", "photos/000001.png"):
+        path = Path("folder") / other
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+        told = complaint(sample, run, "-n", "3", "--out", "folder", "--overwrite")
+        assert f"got {path if path.parent.name != 'photos' else path.parent} there" in told
+        assert path.read_text() == "mine"
+        path.unlink()
+        if path.parent.name != "folder":
+            path.parent.rmdir()
+    sample([str(run), "-n", "3", "--out", "folder", "--overwrite"])
+
+
 def test_a_folder_is_written_whole_or_not_at_all(run, complaint, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")

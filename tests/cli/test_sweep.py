@@ -115,7 +115,7 @@ def test_a_dry_run_lists_the_runs_and_starts_none(tmp_path, capsys):
 
 @pytest.mark.parametrize("path", sorted((CONFIGS / "sweeps").glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_sweeps_that_are_shipped_can_be_read(path, tmp_path, monkeypatch):
-    monkeypatch.chdir(CONFIGS.parent)
+    monkeypatch.chdir(tmp_path)  # from wherever
     assert len(read_sweep(path, tmp_path).runs) == 27
 
 
@@ -158,6 +158,20 @@ def test_a_folder_that_cannot_be_written(tmp_path, capsys):
     path = write(tmp_path / "good.yaml")
     (tmp_path / "sweeps").write_text("a file")
     assert "could not write" in refusal(capsys, words(path))
+
+
+def test_config_files_are_looked_for_beside_the_sweep(tmp_path, monkeypatch):
+    (tmp_path / "far" / "sweeps").mkdir(parents=True)
+    (tmp_path / "far" / "run.yaml").write_text("epochs: 3\n")
+    path = tmp_path / "far" / "sweeps" / "some.yaml"
+    path.write_text("settings: {config: ../run.yaml}\ngrid: {disc: [p4]}\nseeds: 1\n")
+    monkeypatch.chdir(tmp_path)
+    (run,) = read_sweep(path, tmp_path / "out").runs
+    assert Path(run.words[run.words.index("--config") + 1]).read_text() == "epochs: 3\n"
+    (tmp_path / "here.yaml").write_text("epochs: 4\n")
+    path.write_text("settings: {config: here.yaml}\ngrid: {disc: [p4]}\nseeds: 1\n")
+    (run,) = read_sweep(path, tmp_path / "out").runs
+    assert run.words[run.words.index("--config") + 1] == "here.yaml"
 
 
 def test_other_settings_under_one_name_are_refused(tmp_path, capsys):

@@ -90,6 +90,11 @@ def test_named_labels_come_before_other_integers(name: str, column: bool, tmp_pa
     assert load_images(path).labels.tolist() == [1, 0, 1, 0, 2]
 
 
+def test_labels_of_a_split_of_another_length(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"expected 5 whole-number labels in 'y_train'.* shape \(4,\)"):
+        load_images(_save(tmp_path, x_train=GREY, y_train=np.arange(4)))
+
+
 def test_labels_of_another_length_or_kind(tmp_path: Path) -> None:
     for labels in (np.arange(4), np.array([0.5] * 5)):
         with pytest.raises(ValueError, match=r"expected 5 whole-number labels in 'y', one per image, got"):

@@ -308,7 +308,7 @@ def test_nothing_is_overwritten_unasked(path: Path, tmp_path: Path) -> None:
     assert len(read_store(path).split("train")) == 14
     assert {file.name for file in tmp_path.iterdir()} == {path.name}
     (tmp_path / "photos").mkdir()
-    with pytest.raises(FileExistsError):  # not a store: never removed
+    with pytest.raises(FileExistsError, match=r"no store, and is not replaced"):
         write_store(tmp_path / "photos", "x", {"train": _stream(9)}, (), overwrite=True)
 
 

@@ -45,6 +45,16 @@ def test_overwrite_replaces(mine):
     assert yaml.safe_load((mine.logs("mine") / "config.yaml").read_text())["seed"] == 9
 
 
+@pytest.mark.parametrize("where", ["logs", "samples"])
+def test_a_folder_of_something_else_is_never_replaced(where, place, capsys):
+    folder = getattr(place, where)("photos")
+    folder.mkdir(parents=True)
+    (folder / "mine.png").write_bytes(b"mine")
+    words = ("--name", "photos", "--epochs", "1", "--overwrite")
+    assert "it is not replaced" in refused(place, lambda: place.train(*words), capsys)
+    assert (folder / "mine.png").read_bytes() == b"mine"
+
+
 @pytest.mark.parametrize(
     "words",
     [
