@@ -223,7 +223,8 @@ class GroupConv2d(nn.Module):
     def _fourier_forward(self, path: FourierPath, x: Tensor) -> Tensor:
         """The same numbers in fewer multiplications (docs/fast_group_convolution.md)."""
         as_it_is = path.lifting and self.norm is None  # of a small filter, comparing is what takes time
-        if as_it_is or self.training or not self._may_cache():
+        learning = torch.is_grad_enabled() and x.requires_grad  # what lies before a frozen layer does
+        if as_it_is or self.training or learning or not self._may_cache():
             return path.apply(x, self._filter_of_path(), self.bias)
         self._packed = renewed(self._packed, self.sources(), lambda: (path.pack(self._filter_of_path()),))
         return path.apply_packed(x, self._packed[1][0], self.bias)

@@ -11,6 +11,13 @@ def is_differentiated_forwards() -> bool:
     return forward_ad._current_level >= 0
 
 
+def is_differentiated_by_transform() -> bool:
+    """Whether a transform of ``torch.func`` differentiates: ``grad`` and ``jvp`` do, ``vmap`` does not."""
+    levels = torch._C._functorch.get_interpreter_stack() or []
+    kinds = torch._C._functorch.TransformType
+    return any(level.key() in (kinds.Grad, kinds.Jvp) for level in levels)
+
+
 def is_ordinary_call() -> bool:
     """Whether tensors hold numbers of their own, which may be compared and kept.
 

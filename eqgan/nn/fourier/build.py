@@ -5,6 +5,7 @@ import hashlib
 import logging
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -47,7 +48,7 @@ def load(header: str, extra: tuple[str, ...] = ()) -> ctypes.CDLL | None:
         with _lock:
             return ctypes.CDLL(str(_library(header, extra)))
     except (OSError, subprocess.SubprocessError) as error:
-        log.info("no fast group convolution, filter banks serve instead: %s", _reason(error))
+        log.warning("no fast group convolution, filter banks serve instead: %s", _reason(error))
         return None
 
 
@@ -62,33 +63,52 @@ def isas() -> dict[str, tuple[str, ...]]:
     return ISAS if x86 else {"plain": ()}
 
 
-def compiler() -> str:
-    """The C++ compiler: the environment variable CXX, else the first of c++, g++ and clang++.
+def compiler() -> list[str]:
+    """The C++ compiler: the environment variable CXX, perhaps with flags, else c++, g++ or clang++.
 
     Raises:
         FileNotFoundError: if there is none.
     """
     names = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
     for name in names:
-        if found := shutil.which(name):
-            return found
+        program, *flags = shlex.split(name)
+        if found := shutil.which(program):
+            return [found, *flags]
     raise FileNotFoundError(f"expected a C++ compiler, found none of {', '.join(names)}; set CXX")
 
 
 def _library(header: str, extra: tuple[str, ...]) -> Path:
-    text = [header, *(path.read_text() for path in sorted(SOURCE.iterdir()))]
+    text = [header, *(path.read_text() for path in sorted(SOURCE.iterdir()) if path.suffix in (".h", ".cpp"))]
     text += [repr(COMMON), repr(isas()), repr(extra), platform.platform(), repr(platform.libc_ver())]
     key = hashlib.sha256("\0".join(text).encode()).hexdigest()[:16]
     target = cache_folder() / "engine" / f"group_convolution_{key}.so"
-    if not target.exists():
+    if not _is_whole(target):
         command = compiler()
         target.parent.mkdir(parents=True, exist_ok=True)
         with _only_one(target.with_suffix(".lock")):
-            if not target.exists():
+            if not _is_whole(target):
                 log.info("compiling the fast group convolution, once: %s", target)
                 with atomic_write(target) as temporary:
                     _compile(command, header, extra, temporary)
+                with atomic_write(_digest_of(target)) as temporary:
+                    temporary.write_text(_digest(target))
     return target
+
+
+def _is_whole(library: Path) -> bool:
+    """Whether it is what was compiled: one that is damaged would end the process, not raise an error."""
+    try:
+        return _digest_of(library).read_text() == _digest(library)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _digest_of(library: Path) -> Path:
+    return library.with_suffix(".sha256")
+
+
+def _digest(library: Path) -> str:
+    return hashlib.sha256(library.read_bytes()).hexdigest()
 
 
 @contextmanager
@@ -101,7 +121,7 @@ def _only_one(path: Path) -> Iterator[None]:
         yield
 
 
-def _compile(command: str, header: str, extra: tuple[str, ...], target: Path) -> None:
+def _compile(command: list[str], header: str, extra: tuple[str, ...], target: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         (work / "group.h").write_text(header)
@@ -110,18 +130,18 @@ def _compile(command: str, header: str, extra: tuple[str, ...], target: Path) ->
         jobs |= {name: [f"-DKERNEL=kernel_{name}", *flags] for name, flags in known.items()}
         include = [f"-I{SOURCE}", f"-I{work}"]
         commands = [
-            [command, *COMMON, *extra, *flags, *include, "-c", _source(name), "-o", str(work / f"{name}.o")]
+            [*command, *COMMON, *extra, *flags, *include, "-c", _source(name), "-o", str(work / f"{name}.o")]
             for name, flags in jobs.items()
         ]
         with ThreadPoolExecutor() as pool:
             list(pool.map(_execute, commands))
         objects = [str(work / f"{name}.o") for name in jobs]
-        _execute([command, "-shared", "-pthread", *extra, *objects, "-o", str(target)])
+        _execute([*command, "-shared", "-pthread", *extra, *objects, "-o", str(target)])
 
 
-def _accepts(command: str, flags: tuple[str, ...]) -> bool:
+def _accepts(command: list[str], flags: tuple[str, ...]) -> bool:
     """Whether this compiler knows the instruction set; an older one may not."""
-    words = [command, *flags, "-E", "-x", "c++", os.devnull]
+    words = [*command, *flags, "-E", "-x", "c++", os.devnull]
     return subprocess.run(words, capture_output=True, timeout=_TIMEOUT).returncode == 0
 
 
@@ -130,4 +150,4 @@ def _source(job: str) -> str:
 
 
 def _execute(words: list[str]) -> None:
-    subprocess.run(words, check=True, capture_output=True, text=True, timeout=_TIMEOUT)
+    subprocess.run(words, check=True, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT)

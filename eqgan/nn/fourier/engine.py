@@ -50,6 +50,7 @@ class Engine(Native):
     ) -> Tensor:
         """Between regular fields."""
         out = x.new_empty(len(x), fields * self.group.order, *output_sides(x, size, padding))
+        packed, bias = packed.contiguous(), None if bias is None else bias.contiguous()
         self._run(x, size, padding, fields, filter=packed, bias=bias, out=out)
         return out
 
@@ -99,21 +100,23 @@ class Engine(Native):
         packed = self._run(x, size, padding, len(weight), plain=out_gradient)
         return self._unpack(packed, weight, size, transposed=False)
 
+    def packed_size(self, fields_in: int, fields_out: int, cells: int) -> int:
+        """Numbers in a packed filter."""
+        return int(self.library.packed_size(self.isa, fields_in, fields_out, cells))
+
     # ---- filters -------------------------------------------------------------------------------------------
 
     def pack(self, weight: Tensor, size: int, transposed: bool = False) -> Tensor:
         """The filter's blocks, in the order in which they are multiplied."""
         weight = weight.contiguous()
         filter = self._filter(weight, size, transposed)
-        packed = weight.new_empty(
-            self.library.packed_size(self.isa, filter.fields_in, filter.other, filter.cells)
-        )
+        packed = weight.new_empty(self.packed_size(filter.fields_in, filter.other, filter.cells))
         filter.packed = packed.data_ptr()
         self.library.pack(self.isa, ctypes.byref(filter))
         return packed
 
     def _unpack(self, packed: Tensor, like: Tensor, size: int, transposed: bool) -> Tensor:
-        weight = torch.empty(like.shape)
+        weight = torch.empty(like.shape, dtype=torch.float32)  # whatever torch's default is
         filter = self._filter(weight, size, transposed)
         filter.packed = packed.data_ptr()
         self.library.unpack(self.isa, ctypes.byref(filter))
@@ -146,10 +149,10 @@ class Engine(Native):
         fields_in = channels // order
         rows = _rows_in_block(batch * out_height, out_width, self.lanes)
         slices = max(1, min(torch.get_num_threads(), -(-batch * out_height // rows)))
-        gradient = torch.empty(0)
+        gradient = torch.empty(0, dtype=torch.float32)
         if tensors.get("plain") is not None:
             floats = self.library.gradient_size(self.isa, fields_in, other, size * size)
-            gradient = torch.zeros(slices, floats)
+            gradient = torch.zeros(slices, floats, dtype=torch.float32)
         if batch and out_height and out_width:
             numbers = (batch, fields_in, other, height, width, out_height, out_width)
             maps = patched, tensors.get("out"), tensors.get("plain")

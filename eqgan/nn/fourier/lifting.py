@@ -50,7 +50,8 @@ class Lifting:
             x_gradient = torch.empty_like(x)
             self._run(LIFTING_BACKWARDS, x_gradient, weight, size, padding, plain=out_gradient)
         if need[1]:
-            of_weight, of_bias = torch.empty(weight.shape), torch.empty(len(weight))
+            of_weight = torch.empty(weight.shape, dtype=torch.float32)  # whatever torch's default is
+            of_bias = torch.empty(len(weight), dtype=torch.float32)
             self._run(LIFTING, x, weight, size, padding, plain=out_gradient, gradients=(of_weight, of_bias))
         elif need[2]:
             of_bias = bias_gradient(out_gradient, weight)
@@ -77,10 +78,11 @@ class Lifting:
         rows, fields = rows_in_block(planes_in * cells, out_width, self.native.lanes), len(weight)
         units = batch if kind == LIFTING_BACKWARDS else batch * -(-out_height // rows)
         slices = max(1, min(torch.get_num_threads(), units))
-        weight = weight.contiguous()
+        weight, bias = weight.contiguous(), None if bias is None else bias.contiguous()
         sums = of_weight = of_bias = None
         if gradients is not None:
-            sums = torch.empty(slices * (planes_in * cells + 1) * fields * self.native.group.order)
+            count = slices * (planes_in * cells + 1) * fields * self.native.group.order
+            sums = torch.empty(count, dtype=torch.float32)
             of_weight, of_bias = gradients
         if not batch:  # nothing has an address
             for gradient in gradients or ():

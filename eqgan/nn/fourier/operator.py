@@ -29,7 +29,7 @@ from eqgan.groups import POINT_GROUPS, PointGroup, intertwiner_index
 from eqgan.groups.representation import regular, trivial
 from eqgan.nn.fourier.engine import Engine, engine
 from eqgan.nn.fourier.lifting import FEWEST_SITES
-from eqgan.nn.fourier.native import bias_gradient, lifts
+from eqgan.nn.fourier.native import bias_gradient, lifts, output_sides
 from eqgan.nn.fourier.triton_engine import TritonEngine, triton_engine
 
 _FORWARD, _BACKWARD, _PACKED = (f"eqgan::group_conv2d{suffix}" for suffix in ("", "_backward", "_packed"))
@@ -66,6 +66,8 @@ def _output_shape(x: Tensor, weight: Tensor, order: int, size: int, padding: int
             "or, to lift, x (batch, in, height, width) and weight (out, in, size^2), "
             f"order {order}, got {tuple(x.shape)} and {tuple(weight.shape)}"
         )
+    if not weight.shape[0] or not weight.shape[1]:
+        raise ValueError(f"expected at least one field in and one out, got weights {tuple(weight.shape)}")
     if entries not in (order * cells, cells):
         raise ValueError(
             f"expected order * size^2 = {order * cells} weights a pair, or {cells} to lift, got {entries}"
@@ -77,6 +79,16 @@ def _output_shape(x: Tensor, weight: Tensor, order: int, size: int, padding: int
         )
     sides = [length + 2 * padding - size + 1 for length in x.shape[2:]]
     return [x.shape[0], weight.shape[0] * order, *sides]
+
+
+def _check_bias(bias: Tensor | None, fields: int) -> None:
+    if bias is not None and tuple(bias.shape) != (fields,):
+        raise ValueError(f"expected a bias of {fields} numbers, one a field, got {tuple(bias.shape)}")
+
+
+def _check_gradient(out_gradient: Tensor, shape: list[Any]) -> None:
+    if list(out_gradient.shape) != shape:
+        raise ValueError(f"expected the gradient of an output {shape}, got {tuple(out_gradient.shape)}")
 
 
 # ---- by the bank: every device and dtype -------------------------------------------------------------------
@@ -103,6 +115,7 @@ def _forward(
 ) -> Tensor:
     group = group_of(tuple(generators))
     _output_shape(x, weight, group.order, size, padding)
+    _check_bias(bias, len(weight))
     wide = None if bias is None else bias.repeat_interleave(group.order).to(x.dtype)
     return F.conv2d(x, _bank(weight, group, size).to(x.dtype), wide, 1, padding).contiguous()
 
@@ -119,6 +132,7 @@ def _backward(
     need_bias: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     group = group_of(tuple(generators))
+    _check_gradient(out_gradient, _output_shape(x, weight, group.order, size, padding))
     gradients = torch.ops.aten.convolution_backward(
         out_gradient,
         x,
@@ -151,6 +165,7 @@ def _engine(
     served = (torch.float32, torch.bfloat16) if on_cpu else (torch.float32, torch.bfloat16, torch.float16)
     known = all(tensor.dtype in served for tensor in maps)
     known &= all(tensor is None or tensor.dtype == torch.float32 for tensor in filters)
+    known &= all(tensor is None or tensor.device == maps[0].device for tensor in (*maps, *filters))
     if not known:
         return None
     return engine(group) if on_cpu else triton_engine(group)
@@ -168,6 +183,7 @@ def _forward_fast(
 ) -> Tensor:
     group = group_of(tuple(generators))
     shape, made = _output_shape(x, weight, group.order, size, padding), _engine(group, (x,), (weight, bias))
+    _check_bias(bias, len(weight))
     if made is None or not _serves(made, weight, size, shape):
         return _forward(x, weight, bias, generators, size, padding)
     return made.forward(x.contiguous(), weight, bias, size, padding)
@@ -184,8 +200,9 @@ def _backward_fast(
     need_weight: bool,
     need_bias: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    need = need_x, need_weight, need_bias
-    made = _engine(group_of(tuple(generators)), (out_gradient, x), (weight,))
+    need, group = (need_x, need_weight, need_bias), group_of(tuple(generators))
+    _check_gradient(out_gradient, _output_shape(x, weight, group.order, size, padding))
+    made = _engine(group, (out_gradient, x), (weight,))
     if made is None or not _serves(made, weight, size, list(out_gradient.shape)):
         return _backward(out_gradient, x, weight, generators, size, padding, *need)
     return made.backward(out_gradient.contiguous(), x.contiguous(), weight, size, padding, need)
@@ -200,11 +217,21 @@ def _packed_cpu(
     padding: int,
     fields: int,
 ) -> Tensor:
-    made = _engine(group_of(tuple(generators)), (x,), (packed, bias))
+    group = group_of(tuple(generators))
+    made = _engine(group, (x,), (packed, bias))
     if not isinstance(made, Engine):
         raise ValueError(
             "expected float32 or bfloat16 maps and a filter packed by the engine; use group_conv2d"
         )
+    _check_bias(bias, fields)
+    count = made.packed_size(x.shape[1] // group.order, fields, size * size) if x.ndim == 4 else -1
+    if x.ndim != 4 or x.shape[1] % group.order or padding < 0 or packed.numel() != count:
+        raise ValueError(
+            f"expected maps (batch, in * {group.order}, height, width) and the filter that was packed for "
+            f"them, got {tuple(x.shape)} and {packed.numel()} numbers"
+        )
+    if min(output_sides(x, size, padding)) < 1:
+        raise ValueError(f"a window of {size} with padding {padding} does not fit {tuple(x.shape[2:])} maps")
     return made.forward_packed(x.contiguous(), packed, bias, fields, size, padding)
 
 
@@ -308,6 +335,13 @@ for _name, _kernel in ((_FORWARD, _forward_fake), (_BACKWARD, _backward_fake), (
     torch.library.register_fake(_name, _kernel)
 torch.library.register_autograd(_FORWARD, _differentiate_forward, setup_context=_save_forward)
 torch.library.register_autograd(_BACKWARD, _differentiate_backward, setup_context=_save_backward)
+
+
+def _refuse_gradients(ctx: Any, out_gradient: Tensor) -> Any:
+    raise RuntimeError("group_conv2d_packed has no gradients, use group_conv2d")
+
+
+torch.library.register_autograd(_PACKED, _refuse_gradients)
 
 
 def _autocast(name: str, device: str) -> Any:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from eqgan.groups import FieldType, PointGroup
-from eqgan.nn.eager import is_differentiated_forwards
+from eqgan.nn.eager import is_differentiated_by_transform, is_differentiated_forwards
 from eqgan.nn.fourier.choice import KINDS, NEVER, Layer, least_sites, mode
 from eqgan.nn.fourier.engine import engine
 from eqgan.nn.fourier.lifting import FEWEST_SITES
@@ -27,6 +27,7 @@ def _has_engine(group: PointGroup, device: str) -> bool:
 
 
 _available: Callable[[PointGroup, str], bool] = torch.compiler.assume_constant_result(_has_engine)
+_transformed: Callable[[], bool] = torch.compiler.assume_constant_result(is_differentiated_by_transform)
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ class FourierPath:
 
     def takes(self, x: Tensor, weight: Tensor) -> bool:
         device = x.device.type
+        if x.ndim != 4 or x.device != weight.device:
+            return False  # the convolution says what is wrong
         if self.lifting and device != "cpu":
             return False
         if device not in DTYPES or weight.dtype != torch.float32 or not (self.forced or device == "cpu"):
@@ -174,6 +177,8 @@ def _recorded() -> bool:
     """Whether the operations are written down for elsewhere, or differentiated forwards."""
     exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
     if exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined]
+        return True
+    if _transformed():  # operators of Python have no derivatives there
         return True
     return not torch.compiler.is_compiling() and is_differentiated_forwards()
 

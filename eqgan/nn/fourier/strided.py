@@ -37,18 +37,30 @@ def _fiber(generators: list[int], lifting: bool) -> int:
 
 
 def _blocks_shape(x: Tensor, generators: list[int], stride: int, padding: int, lifting: bool) -> list[Any]:
-    planes = len(_tables(generators, stride, lifting).source)
+    planes, fiber = len(_tables(generators, stride, lifting).source), _fiber(generators, lifting)
+    if x.ndim != 4 or x.shape[1] % fiber or padding < 0:
+        raise ValueError(
+            f"expected maps (batch, fields * {fiber}, height, width), got {tuple(x.shape)} padded by "
+            f"{padding}"
+        )
     if any((length + 2 * padding) % stride for length in x.shape[2:]):
         raise ValueError(
             f"expected maps of whole {stride}x{stride} blocks, got {tuple(x.shape[2:])} padded by {padding}"
         )
     sides = [(length + 2 * padding) // stride for length in x.shape[2:]]
-    return [x.shape[0], x.shape[1] // _fiber(generators, lifting) * planes, *sides]
+    return [x.shape[0], x.shape[1] // fiber * planes, *sides]
 
 
 def _map_shape(blocks: Tensor, generators: list[int], stride: int, padding: int, lifting: bool) -> list[Any]:
     planes = len(_tables(generators, stride, lifting).source)
+    if blocks.ndim != 4 or blocks.shape[1] % planes or padding < 0:
+        raise ValueError(
+            f"expected blocks (batch, fields * {planes}, height, width), got {tuple(blocks.shape)} with "
+            f"padding {padding}"
+        )
     sides = [length * stride - 2 * padding for length in blocks.shape[2:]]
+    if min(sides) < 0:
+        raise ValueError(f"blocks {tuple(blocks.shape)} are smaller than their padding of {padding}")
     return [blocks.shape[0], blocks.shape[1] // planes * _fiber(generators, lifting), *sides]
 
 

@@ -1,5 +1,6 @@
 """Where the cells of a window go, as integers the engines read."""
 
+import threading
 from functools import cache
 from typing import Any
 
@@ -92,14 +93,31 @@ def _int32(array: Any) -> NDArray[np.int32]:
     return np.ascontiguousarray(array, dtype=np.int32)
 
 
+# The engine is told addresses: of several threads that ask at first, none may have a table of its own, which
+# would be gone when it is read.
+_lock = threading.Lock()
+
+
 @cache
-def filter_tables(group: PointGroup, size: int) -> FilterTables:
+def _filter_tables(group: PointGroup, size: int) -> FilterTables:
     return FilterTables(group, size)
 
 
+def filter_tables(group: PointGroup, size: int) -> FilterTables:
+    """The one table of a group and window."""
+    with _lock:
+        return _filter_tables(group, size)
+
+
 @cache
-def block_tables(group: PointGroup, stride: int, lifting: bool) -> BlockTables:
+def _block_tables(group: PointGroup, stride: int, lifting: bool) -> BlockTables:
     return BlockTables(group, stride, lifting)
+
+
+def block_tables(group: PointGroup, stride: int, lifting: bool) -> BlockTables:
+    """The one table of a group and stride."""
+    with _lock:
+        return _block_tables(group, stride, lifting)
 
 
 def fields_of_blocks(group: PointGroup, size: int, stride: int, lifting: bool) -> int | None:

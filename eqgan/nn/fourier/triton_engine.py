@@ -102,7 +102,7 @@ class TritonEngine:
         packed = packed.to(x.dtype)
         shift = _shift(self.group, size, x.device)
         self.products[lambda tile: (_ceil(sites, tile["X"]), _ceil(fields, tile["N"]))](
-            *(x, packed, packed if bias is None else bias, out, shift),
+            *(x, packed, packed if bias is None else bias.contiguous(), out, shift),
             *(len(x), x.shape[1] // self.group.order, fields, *x.shape[2:], height, width, padding),
             CELLS=size * size,
             HAS_BIAS=bias is not None,
@@ -116,7 +116,7 @@ class TritonEngine:
         rows, sites = size * size * fields_in, len(x) * plain.shape[2] * plain.shape[3]
         splits = _ceil(max(sites, 1), _SITES_A_SPLIT)
         entries = sum(irrep.dim**2 for irrep in group_fourier(self.group).irreps)
-        partial = torch.zeros(splits, entries, rows, fields_out, device=x.device)
+        partial = torch.zeros(splits, entries, rows, fields_out, device=x.device, dtype=torch.float32)
         if sites:
             self.correlations[lambda tile: (_ceil(rows, tile["K"]), _ceil(fields_out, tile["N"]), splits)](
                 *(x, plain.to(x.dtype), partial, _shift(self.group, size, x.device)),
