@@ -129,8 +129,8 @@ class P4CNNBody(ChainBody):
         if side % 2 or left < 1:
             raise ValueError(
                 f"size {side}: the P4CNN body pools {side - 4} sites by 2, then takes off 8: it needs an "
-                f"even size of at least 22. Use --size {max(22, side + side % 2)}, or another network "
-                "(--disc-arch conv, --net wide)."
+                f"even size of at least 22. Use --size {max(22, side + side % 2)}, or --disc-arch conv "
+                "(a classifier: --net wide)."
             )
         form = {"spectral": spectral, "batch_norm": batch_norm, "slope": slope}
         if fiber is not None:
