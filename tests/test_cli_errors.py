@@ -237,3 +237,17 @@ def test_malformed_configs(content, told, complaint):
 def test_a_file_that_is_no_text(complaint):
     Path("mine.yaml").write_bytes(bytes(range(256)))
     assert "expected a text file in YAML" in complaint("--config", "mine.yaml", status=2)
+
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+@pytest.mark.parametrize(
+    ("command", "path", "told"),
+    [
+        (classify, "rotmnist_p4.yaml", "it is one of eqgan train"),
+        (train_gan, "classify/p4cnn.yaml", "it is one of eqgan classify"),
+    ],
+)
+def test_the_config_of_the_other_command(command, path, told, capsys):
+    assert told in complaint_of(lambda: command(["--config", str(CONFIGS / path)]), capsys, 2)

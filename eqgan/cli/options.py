@@ -35,6 +35,12 @@ SHORT_FOR_DATA: Short = {
     "--fraction": "--dataset.fraction",
 }
 
+OTHER = {
+    **dict.fromkeys(("generator", "discriminator", "gan", "evaluation"), "train"),
+    **dict.fromkeys(("network", "fit", "judging", "finetune"), "classify"),
+}
+"""Which command has settings that begin so."""
+
 
 class Parser(jsonargparse.ArgumentParser):
     """A parser whose complaints are one line that names the nearest known key or value.
@@ -112,7 +118,13 @@ class Parser(jsonargparse.ArgumentParser):
         if typed == "group" and not self._is_whole():
             told = "the class that was chosen has no plane group; leave out the option that names one"
             return f"unknown setting 'group': {told}.{self._own()}"
+        first = typed.partition(".")[0]
+        if self._is_whole() and (other := OTHER.get(first)) and not self._has(first):
+            return f"unknown setting {typed!r}: it is one of eqgan {other}, as is a config file that has it."
         return f"unknown setting {typed!r}; did you mean {self._nearest(typed)!r}?{self._own()}"
+
+    def _has(self, first: str) -> bool:
+        return any(name.partition(".")[0] == first for name in self._settings())
 
     def _nearest(self, typed: str) -> str:
         known = self._settings()

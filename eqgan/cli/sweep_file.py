@@ -104,6 +104,8 @@ def read_sweep(path: Path, root: Path) -> Sweep:
         FileNotFoundError: if there is no such file.
         ValueError: for anything in it that cannot be; the message names the file, and the nearest known key.
     """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: expected a sweep, a YAML file; there is none")
     try:
         content = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -147,7 +147,7 @@ def test_what_cannot_be_is_one_line(content, told, tmp_path, capsys):
 
 
 def test_files_that_are_none(tmp_path, capsys):
-    assert "absent.yaml" in refusal(capsys, words(tmp_path / "absent.yaml"))
+    assert "absent.yaml: expected a sweep" in refusal(capsys, words(tmp_path / "absent.yaml"))
     (tmp_path / "text.yaml").write_text("a: [")
     assert "text.yaml: expected YAML" in refusal(capsys, words(tmp_path / "text.yaml"))
     (tmp_path / "list.yaml").write_text("- 1")
