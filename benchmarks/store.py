@@ -35,7 +35,8 @@ from eqgan.training.report import versions
 
 BATCH = 128
 BLOCK = 1024
-NETWORK = ["--net", "resnet18", "--network.group", "p4", "--network.width", "4"]
+WORDS = ["--net", "resnet18", "--network.group", "p4", "--network.width", "4", "--precision", "32-true"]
+WORDS += ["--epochs", "1", "--batch-size", "32", "--judging.batch_size", "32", "--overwrite"]
 
 
 def main() -> None:
@@ -99,7 +100,7 @@ def limited(gib: float, side: int, threads: int) -> dict[str, Any]:
     """Trains for one epoch on 1.25 times as many images as fit, from a store and from an ``.npz``."""
     limit = int(gib * 2**30)
     count = int(1.25 * limit) // side**2
-    settings = {"limit_bytes": limit, "images": count, "side": side, "threads": threads, "words": NETWORK}
+    settings = {"limit_bytes": limit, "images": count, "side": side, "threads": threads, "words": WORDS}
     with tempfile.TemporaryDirectory() as folder:
         store, archive = Path(folder) / "set.store", Path(folder) / "set.npz"
         stream = Stream(count, (1, side, side), blocks(count, side), True)
@@ -123,8 +124,7 @@ def blocks(count: int, side: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 def train_within(limit: int, path: Path) -> dict[str, Any]:
     """What `eqgan classify` does in a process that may allocate so much: its end, time and size."""
-    words = ["--data", str(path), "--epochs", "1", "--batch-size", str(BATCH), *NETWORK]
-    words += ["--log_dir", str(path.parent / path.suffix), "--overwrite", "--precision", "32-true"]
+    words = ["--data", str(path), "--log_dir", str(path.parent / path.suffix), *WORDS]
     command = [sys.executable, "-m", "eqgan", "classify", *words]
     start = time.perf_counter()
     process = subprocess.Popen(

@@ -30,6 +30,9 @@ def preparing(stopped: str = "stopped before the first step") -> Iterator[None]:
         if lost(error):
             raise SystemExit(LOST) from error
         fail(" ".join(str(error).split()))
+    except MemoryError as error:
+        reason = " ".join(str(error).split()) or "no more to be had"
+        fail(f"out of memory ({reason}); images that do not fit are read from a store: eqgan convert")
     except KeyboardInterrupt:
         fail(stopped, status=130)
 

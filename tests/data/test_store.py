@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from eqgan.cli.classify import classify
 from eqgan.data import stored
 from eqgan.data.imageset import ImageSet
 from eqgan.data.loader import TensorLoader
@@ -342,6 +343,19 @@ LIMITED = """
     except MemoryError:
         print("too large")
     """
+
+
+def test_a_set_that_does_not_fit_is_told_what_to_do(monkeypatch, tmp_path, capsys) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError("Unable to allocate 2.50 GiB")
+
+    np.savez(tmp_path / "large.npz", images=np.zeros((4, 8, 8), np.uint8))
+    monkeypatch.setattr("eqgan.data.npz.read_arrays", full)
+    with pytest.raises(SystemExit):
+        classify(["--data", str(tmp_path / "large.npz"), "--log_dir", str(tmp_path / "logs")])
+    told = capsys.readouterr().err.strip().splitlines()
+    assert told == [told[0]]
+    assert "out of memory (Unable to allocate 2.50 GiB); images that do not fit" in told[0]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit that counts what is allocated is Linux's")
