@@ -16,7 +16,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -109,7 +108,7 @@ def limited(gib: float, side: int, threads: int) -> dict[str, Any]:
             file.write(store / "train-images.npy", "x_train.npy")
             file.write(store / "train-labels.npy", "y_train.npy")
         settings["bytes"] = sum(path.stat().st_size for path in store.iterdir())
-        runs = {path.suffix[1:]: train_within(limit, path) for path in (store, archive)}
+        runs = {path.suffix[1:]: train_within(limit, path, threads) for path in (store, archive)}
     return {"settings": settings, **runs}
 
 
@@ -122,33 +121,26 @@ def blocks(count: int, side: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield noise + (40 * labels).astype(np.uint8)[:, None, None, None], labels
 
 
-def train_within(limit: int, path: Path) -> dict[str, Any]:
+def train_within(limit: int, path: Path, threads: int) -> dict[str, Any]:
     """What `eqgan classify` does in a process that may allocate so much: its end, time and size."""
     words = ["--data", str(path), "--log_dir", str(path.parent / path.suffix), *WORDS]
     command = [sys.executable, "-m", "eqgan", "classify", *words]
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)),
-    )
-    largest = 0
-    done = threading.Event()
-
-    def watch() -> None:
-        nonlocal largest
-        while not done.wait(0.05):
+    start, largest = time.perf_counter(), 0
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)),
+        )
+        while process.poll() is None:
             largest = max(largest, allocated(process.pid))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    output, _ = process.communicate()
-    done.set()
-    watcher.join()
+            time.sleep(0.05)
+        output.seek(0)
+        text = output.read()
     seconds = time.perf_counter() - start
-    said = [line for line in output.replace("\r", "\n").splitlines() if line.strip()]
+    said = [line for line in text.replace("\r", "\n").splitlines() if line.strip()]
     summary = next((path.parent / path.suffix).glob("*/summary.json"), None)
     return {
         "trained": process.returncode == 0 and summary is not None,

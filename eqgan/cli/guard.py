@@ -31,8 +31,7 @@ def preparing(stopped: str = "stopped before the first step") -> Iterator[None]:
             raise SystemExit(LOST) from error
         fail(" ".join(str(error).split()))
     except MemoryError as error:
-        reason = " ".join(str(error).split()) or "no more to be had"
-        fail(f"out of memory ({reason}); images that do not fit are read from a store: eqgan convert")
+        fail(f"out of memory ({' '.join(str(error).split()) or 'no more to be had'})")
     except KeyboardInterrupt:
         fail(stopped, status=130)
 

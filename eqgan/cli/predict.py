@@ -49,15 +49,16 @@ def _predict(options: argparse.Namespace) -> list[dict[str, Any]]:
     refused: list[Exception] = []
     with torch.inference_mode():
         for start in range(0, len(options.images), 100):  # a folder of photographs need not fit into memory
-            images = {}
+            images = []
             for path in options.images[start : start + 100]:
                 try:
-                    images[path] = read_images([path], network.image_shape)
+                    images.append((path, read_images([path], network.image_shape)))
                 except (OSError, ValueError) as error:  # the others are answered all the same
                     refused.append(error)
             if images:
-                probabilities = network(to_unit(torch.cat(list(images.values())))).softmax(1)
-                found += [_ranked(path, p, network.class_names) for path, p in zip(images, probabilities)]
+                paths, pixels = zip(*images)
+                probabilities = network(to_unit(torch.cat(pixels))).softmax(1)
+                found += [_ranked(path, p, network.class_names) for path, p in zip(paths, probabilities)]
     if not found:
         raise refused[0]
     if options.json:

@@ -64,7 +64,7 @@ def open_source(source: str = "auto", root: str | None = None, size: int | None 
         The source with its splits; its name is that of the set really used.
 
     Raises:
-        ValueError: there is no such source, or its images cannot be used.
+        ValueError: there is no such source, or its images cannot be used or do not fit into memory.
         FileNotFoundError: there is no such path, or a named set is neither there nor to be had.
     """
     if size is not None and not 1 <= size <= 4096:
@@ -78,10 +78,15 @@ def open_source(source: str = "auto", root: str | None = None, size: int | None 
     path = Path(source).expanduser()
     if is_store(path):
         return read_store(path, size)
-    if path.is_dir():
-        return read_folder(path, _name_of(path.resolve().name, "folder"), size)
-    if path.is_file() and path.suffix.lower() == ".npz":
-        return read_npz(path, _name_of(path.stem, "npz"), size)
+    try:
+        if path.is_dir():
+            return read_folder(path, _name_of(path.resolve().name, "folder"), size)
+        if path.is_file() and path.suffix.lower() == ".npz":
+            return read_npz(path, _name_of(path.stem, "npz"), size)
+    except MemoryError as error:
+        raise ValueError(
+            f"{path}: out of memory ({error}); images that do not fit are read from a store: eqgan convert"
+        ) from error
     raise _unknown(source, path)
 
 

@@ -93,6 +93,10 @@ def test_the_others_are_answered(place, pictures, tmp_path, capsys):
     assert "odd.png: expected an image" in told.err
 
 
+def test_an_image_that_is_named_twice_is_answered_twice(place, pictures, json_of):
+    assert len(json_of(predict, place.best("grey"), pictures[0], pictures[0])) == 2
+
+
 def test_a_folder_is_no_image(place, tmp_path, complaint):
     assert "a folder, expected images" in complaint(predict, place.best("grey"), tmp_path)
 

@@ -29,7 +29,7 @@ from eqgan.groups import POINT_GROUPS, PointGroup, intertwiner_index
 from eqgan.groups.representation import regular, trivial
 from eqgan.nn.fourier.engine import Engine, engine
 from eqgan.nn.fourier.lifting import FEWEST_SITES
-from eqgan.nn.fourier.native import bias_gradient, lifts, output_sides
+from eqgan.nn.fourier.native import bias_gradient, lifts
 from eqgan.nn.fourier.triton_engine import TritonEngine, triton_engine
 
 _FORWARD, _BACKWARD, _PACKED = (f"eqgan::group_conv2d{suffix}" for suffix in ("", "_backward", "_packed"))
@@ -72,13 +72,17 @@ def _output_shape(x: Tensor, weight: Tensor, order: int, size: int, padding: int
         raise ValueError(
             f"expected order * size^2 = {order * cells} weights a pair, or {cells} to lift, got {entries}"
         )
+    _require_window(x, size, padding)
+    sides = [length + 2 * padding - size + 1 for length in x.shape[2:]]
+    return [x.shape[0], weight.shape[0] * order, *sides]
+
+
+def _require_window(x: Tensor, size: int, padding: int) -> None:
     if padding < 0 or min(x.shape[2], x.shape[3]) + 2 * padding < size:
         raise ValueError(
             f"a window of {size} with padding {padding} does not fit {tuple(x.shape[2:])} maps; "
             f"use maps of at least {max(1, size - 2 * padding)} sites a side or a smaller window"
         )
-    sides = [length + 2 * padding - size + 1 for length in x.shape[2:]]
-    return [x.shape[0], weight.shape[0] * order, *sides]
 
 
 def _check_bias(bias: Tensor | None, fields: int) -> None:
@@ -224,14 +228,13 @@ def _packed_cpu(
             "expected float32 or bfloat16 maps and a filter packed by the engine; use group_conv2d"
         )
     _check_bias(bias, fields)
-    count = made.packed_size(x.shape[1] // group.order, fields, size * size) if x.ndim == 4 else -1
-    if x.ndim != 4 or x.shape[1] % group.order or padding < 0 or packed.numel() != count:
+    fits = x.ndim == 4 and x.shape[1] % group.order == 0
+    if not fits or packed.numel() != made.packed_size(x.shape[1] // group.order, fields, size * size):
         raise ValueError(
             f"expected maps (batch, in * {group.order}, height, width) and the filter that was packed for "
             f"them, got {tuple(x.shape)} and {packed.numel()} numbers"
         )
-    if min(output_sides(x, size, padding)) < 1:
-        raise ValueError(f"a window of {size} with padding {padding} does not fit {tuple(x.shape[2:])} maps")
+    _require_window(x, size, padding)
     return made.forward_packed(x.contiguous(), packed, bias, fields, size, padding)
 
 
