@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from eqgan.groups import FieldType, PlaneGroup, quotient, regular, scalar
 from eqgan.nn.eager import only_numbers_wanted
 from eqgan.nn.geometry import check_channels, output_size
+from eqgan.nn.maximum import maximum
 
 PoolMode = Literal["max", "mean"]
 
 
 def _reduce(x: Tensor, dim: int, mode: str) -> Tensor:
-    return x.amax(dim) if mode == "max" else x.mean(dim)
+    return maximum(x, dim) if mode == "max" else x.mean(dim)
 
 
 class _FiberGather(nn.Module):
