@@ -80,7 +80,7 @@ static double one_case(int isa) {
   pack(isa, &filter);
   Task task = {REGULAR, x.data(), packed.data(), bias.data(), out.data(), plain.data(), gradient.data(),
                shifts[size - 1], batch, in, other, height, width, out_height, out_width,
-               padding, size, cells, draw(1, 9), slices, NULL, NULL, bfloat16};
+               padding, 1, size, cells, draw(1, 9), slices, NULL, NULL, bfloat16};
   if (draw(0, 2) == 0) task.plain = NULL, task.filter_gradient = NULL;
   if (draw(0, 2) == 0) task.bias = NULL;
   if (task.plain && draw(0, 2) == 0) task.out = NULL, task.filter = NULL;
@@ -96,7 +96,9 @@ static double one_lifting(int isa) {
   const index_t size = draw(1, 5), cells = size * size, in = draw(1, 4), other = draw(1, 7), batch = draw(1, 4);
   const index_t padding = draw(0, size + 1), out_height = draw(1, 24);
   const index_t out_width = draw((15 + out_height) / out_height, 40);
-  const index_t height = out_height - 2 * padding + size - 1, width = out_width - 2 * padding + size - 1;
+  const index_t stride = draw(1, 3), rest = draw(0, stride - 1);  // columns and rows that no window reaches
+  const index_t height = (out_height - 1) * stride + size + rest - 2 * padding;
+  const index_t width = (out_width - 1) * stride + size + rest - 2 * padding;
   if (height < 1 || width < 1) return 0;
   const index_t rows = draw(0, 1) ? out_height : 2 * ((15 + out_width) / out_width) + 2;
   const index_t slices = draw(1, 3), bfloat16 = draw(0, 7), channels = other * order;
@@ -107,7 +109,7 @@ static double one_lifting(int isa) {
   std::vector<float> sums(slices * (in * cells + 1) * channels), of_weight = weight, of_bias = bias;
   const index_t kind = draw(0, 1) ? LIFTING : LIFTING_BACKWARDS;
   Task task = {kind, x.data(), weight.data(), bias.data(), out.data(), NULL, NULL, lifting_entrys[size - 1],
-               batch, in, other, height, width, out_height, out_width, padding, size, cells, rows, slices,
+               batch, in, other, height, width, out_height, out_width, padding, stride, size, cells, rows, slices,
                NULL, NULL, bfloat16};
   if (kind == LIFTING_BACKWARDS || draw(0, 1)) task.out = NULL, task.plain = plain.data();
   if (kind == LIFTING && !task.out) {
@@ -138,7 +140,7 @@ static double one_move(int isa) {
   }
   sites.shrink_to_fit();
   Task task = {kind, x.data(), NULL, NULL, blocks.data(), NULL, NULL, sites.data(),
-               images, fiber, planes, height, width, out_height, out_width, padding, side, 0, 0, draw(1, 3),
+               images, fiber, planes, height, width, out_height, out_width, padding, 1, side, 0, 0, draw(1, 3),
                NULL, NULL, bfloat16};
   if (run(isa, &task, NULL)) abort();
   return sum_of(kind == TO_BLOCKS ? blocks : x, bfloat16);

@@ -9,9 +9,10 @@
 
 All candidates alternate in one process under the same allocator settings: the fast path, the filter bank,
 and `F.conv2d` of the same channel counts, contiguous and channels_last; and the same under bfloat16
-autocast. Lifting layers are trained as the first layer of a network is: their images need no gradient. A
-ratio is the median over the rounds of ours over the faster of the two dense ones, and beside it that of the
-smallest times. Writes results/fast_conv.json after each case; benchmarks/fit_fast_conv.py makes of it what
+autocast. Lifting layers are trained as the first layer of a network is, whose images need no gradient, and,
+the kinds called images, as the first layer of a discriminator is in a step of the generator. A ratio is the
+median over the rounds of ours over the faster of the two dense ones, and beside it that of the smallest
+times. Writes results/fast_conv.json after each case; benchmarks/fit_fast_conv.py makes of it what
 `EQGAN_CONV=auto` decides by.
 """
 
@@ -33,7 +34,7 @@ from eqgan.files import atomic_write
 from eqgan.groups import P2, P4, P4M, FieldType, PlaneGroup, regular, scalar
 from eqgan.memory import keep_freed_memory
 from eqgan.nn import GroupConv2d, UpsampleConv2d
-from eqgan.nn.fourier.choice import KINDS, instruction_set
+from eqgan.nn.fourier.choice import KINDS, LIFTING_KINDS, instruction_set
 from eqgan.training.report import versions
 
 RESULTS = Path(__file__).resolve().parent / "results" / "fast_conv.json"
@@ -60,6 +61,10 @@ class Case(NamedTuple):
     @property
     def in_type(self) -> FieldType:
         return (scalar if self.lifting else regular)(self.group, self.fields[0])
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return LIFTING_KINDS if self.lifting else KINDS
 
     @property
     def name(self) -> dict[str, Any]:
@@ -115,7 +120,8 @@ def call(candidate: Candidate, kind: str, x: torch.Tensor, lifting: bool) -> Cal
     if kind.startswith("eval"):
         return evaluate
     out_gradient = torch.randn_like(evaluate()).to(memory_format=layout)
-    variable = x.clone(memory_format=torch.preserve_format).requires_grad_(not lifting)
+    wanted = not lifting or kind.startswith("images")
+    variable = x.clone(memory_format=torch.preserve_format).requires_grad_(wanted)
 
     def step() -> None:
         with context:
@@ -210,15 +216,11 @@ def lifting_held_out(count: int = 32) -> list[Case]:
 
 
 def strided() -> list[Case]:
-    """A map is halved, as in the default discriminators; from planes only where their blocks are regular."""
+    """A map is halved, as in the default discriminators."""
     fields = [(4, 8), (16, 32), (32, 8)]
     fours = itertools.product((P2, P4, P4M), fields, (28, 14), (4,), (8, 64))
     sixes = itertools.product((P4, P4M), [(8, 16)], (16,), (6,), (4, 32))
-    planes = itertools.product((P2, P4), [(1, 16), (3, 16)], (28,), (4,), (8, 64))
-    return [
-        *(Case(*case, stride=2) for case in (*fours, *sixes)),
-        *(Case(*case, lifting=True, stride=2) for case in planes),
-    ]
+    return [Case(*case, stride=2) for case in (*fours, *sixes)]
 
 
 def strided_held_out(count: int = 24) -> list[Case]:
@@ -234,6 +236,34 @@ def strided_held_out(count: int = 24) -> list[Case]:
         )
         for _ in range(count)
     ]
+
+
+def strided_lifting() -> list[Case]:
+    """Images are halved; three by three only odd sides, exactly."""
+    fours = itertools.product((P2, P4, P4M), [(1, 8), (1, 32)], (28,), (4,), (1, 8, 64))
+    large = itertools.product((P4, P4M), [(1, 16)], (56,), (4,), (16,))
+    threes = itertools.product((P4, P4M), [(1, 16), (3, 8)], (15, 29), (3,), (4, 32))
+    fives = itertools.product((P4, P4M), [(1, 16)], (29,), (5,), (16,))
+    return [Case(*case, lifting=True, stride=2) for case in (*fours, *large, *threes, *fives)]
+
+
+def strided_lifting_held_out(count: int = 24) -> list[Case]:
+    draw = random.Random(5)
+    found = []
+    for _ in range(count):
+        size = draw.choice([3, 4, 4, 5])
+        found.append(
+            Case(
+                draw.choice([P2, P4, P4M]),
+                (draw.choice([1, 1, 1, 3]), draw.choice([3, 6, 11, 12, 16, 24])),
+                draw.choice([8, 12, 16, 20, 24, 32, 48]) + size % 2,
+                size,
+                draw.choice([1, 2, 4, 8, 16, 32, 64]),
+                lifting=True,
+                stride=2,
+            )
+        )
+    return found
 
 
 def transposed() -> list[Case]:
@@ -277,6 +307,8 @@ ON_CPU = {
     "lifting_held_out": (lifting_held_out, 9),
     "strided": (strided, 9),
     "strided_held_out": (strided_held_out, 9),
+    "strided_lifting": (strided_lifting, 9),
+    "strided_lifting_held_out": (strided_lifting_held_out, 9),
     "transposed": (transposed, 9),
     "transposed_held_out": (transposed_held_out, 9),
 }
@@ -288,6 +320,7 @@ def quick() -> list[Case]:
     return [
         *(Case(*case) for case in cases),
         Case(P4, (1, 8), 14, 3, 2, lifting=True),
+        Case(P4, (1, 8), 14, 4, 2, lifting=True, stride=2),
         Case(P4, (2, 4), 14, 4, 2, stride=2),
         Case(P4, (4, 2), 7, 4, 2, stride=2, transposed=True),
     ]
@@ -299,7 +332,7 @@ def main() -> None:
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--only", nargs="+", choices=PARTS)
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--kinds", nargs="+", choices=LIFTING_KINDS, default=list(LIFTING_KINDS))
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--again", action="store_true", help="forget what the file holds of these parts")
@@ -327,7 +360,7 @@ def main() -> None:
                 print("stopped; call again to go on")
                 return
             known = place_for(result["cases"], {"part": part, **case.name})
-            missing = tuple(kind for kind in options.kinds if kind not in known)
+            missing = tuple(kind for kind in case.kinds if kind in options.kinds and kind not in known)
             if missing:
                 known["rounds"] = options.rounds or rounds
                 known |= measure(case, missing, known["rounds"], options.device)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fast_conv import KINDS, ON_CPU, RESULTS, write_cases
+from fast_conv import ON_CPU, RESULTS, write_cases
 from scipy.optimize import nnls
 from speed import write
 
@@ -24,13 +24,15 @@ from eqgan.nn.fourier import choice
 
 # of the other way's time; what lifting by the bank costs beside the convolution is in no term of its model
 MARGINS = {
-    **dict.fromkeys(("regular", "strided", "transposed"), dict.fromkeys(KINDS, 0.80)),
-    "lifting": {**dict.fromkeys(KINDS, 0.80), "training": 0.90},
+    **dict.fromkeys(("regular", "strided", "transposed"), dict.fromkeys(choice.KINDS, 0.80)),
+    "lifting": {**dict.fromkeys(choice.LIFTING_KINDS, 0.80), "training": 0.90},
+    "strided_lifting": {**dict.fromkeys(choice.LIFTING_KINDS, 0.80), "training": 0.90},
 }
 FITTED_TO = {
     "regular": ("grid", "gates"),
     "lifting": ("lifting",),
     "strided": ("strided",),
+    "strided_lifting": ("strided_lifting",),
     "transposed": ("transposed",),
 }
 WORST = 1.05  # of what the choice takes, over the fastest other way, on held-out cases
@@ -63,6 +65,8 @@ def side_of(case: dict[str, Any]) -> int:
     stride = case.get("stride", 1)
     if case.get("transposed"):
         return case["side"] + 1
+    if case.get("lifting") and stride > 1:
+        return (case["side"] + (case["size"] - stride) // 2 * 2 - case["size"]) // stride + 1
     return case["side"] // stride + (1 - case["size"] % 2 if stride == 1 else 0)
 
 
@@ -73,8 +77,9 @@ def sites_of(case: dict[str, Any]) -> int:
 def considered(case: dict[str, Any]) -> bool:
     """Whether the fast path is ever chosen for such windows and maps (``FourierPath.takes``)."""
     layer = layer_of(case)
-    few = layer.fitted_as != "lifting" or layer.fields_in * layer.size**2 <= choice.MOST_PATCH_ROWS
-    return few and 1 < layer.size // layer.stride <= side_of(case)
+    if layer.lifting:
+        return 1 < layer.size <= side_of(case) and layer.fields_in * layer.size**2 <= choice.MOST_PATCH_ROWS
+    return 1 < layer.size // layer.stride <= side_of(case)
 
 
 def others_ms(case: dict[str, Any], kind: str) -> float:
@@ -90,7 +95,7 @@ def others_ms(case: dict[str, Any], kind: str) -> float:
 def fit(cases: Cases) -> dict[str, Any]:
     """Nanoseconds a term, none negative, by least squares of relative errors."""
     times: dict[str, Any] = {}
-    for kind in KINDS:
+    for kind in layer_of(cases[0]).kinds:
         ours = [1e6 * case[kind]["least_ms"]["fourier"] for case in cases]
         others = [1e6 * others_ms(case, kind) for case in cases]
         times[kind] = {}
@@ -116,7 +121,7 @@ def chosen(case: dict[str, Any], kind: str) -> bool:
 def check(cases: Cases) -> dict[str, Any]:
     """What the committed choice does with these cases."""
     told: dict[str, Any] = {}
-    for kind in KINDS:
+    for kind in layer_of(cases[0]).kinds:
         ratios = [(case, case[kind]["least_ms"]["fourier"] / others_ms(case, kind)) for case in cases]
         taken = [ratio for case, ratio in ratios if chosen(case, kind)]
         faster = sum(ratio < 1 for _, ratio in ratios)

@@ -12,7 +12,7 @@ from torch import nn
 
 from eqgan.groups import P2, P2MM, P4, P4M, regular, scalar
 from eqgan.nn import LiftingConv2d
-from eqgan.nn.fourier import convolution_paths, engine, lifting
+from eqgan.nn.fourier import choice, convolution_paths, engine, lifting
 from eqgan.nn.fourier.operator import flat_generators
 from eqgan.nn.fourier.tables import FilterTables
 from eqgan.testing import assert_equivariant
@@ -39,17 +39,24 @@ def make(plane=P4, planes_in=2, fields_out=3, size=3, padding=1, **options) -> L
 
 @st.composite
 def cases(draw):
-    size = draw(st.integers(1, 5))
+    """Outputs of 16 sites and more, and with a stride sites that no window reaches."""
+    size, stride = draw(st.integers(1, 5)), draw(st.sampled_from([1, 1, 2, 2, 3]))
     padding = draw(st.integers(0, size + 1))
-    least = max(1, size - 2 * padding)
-    height = draw(st.integers(least, 19))
-    width = draw(st.integers(max(least, -(-16 // (height + 2 * padding - size + 1)) + size), 40))
+
+    def side(least, most):
+        outputs = st.integers(least, most).filter(lambda n: (n - 1) * stride + size > 2 * padding)
+        made = draw(outputs)
+        return made, (made - 1) * stride + size - 2 * padding + draw(st.integers(0, stride - 1))
+
+    out_height, height = side(1, 19)
+    _, width = side(-(-16 // out_height), 40)
     return SimpleNamespace(
         plane=draw(st.sampled_from(PLANES)),
         planes_in=draw(st.integers(1, 6)),
         fields_out=draw(st.integers(1, 9)),
         window=(size, padding),
-        shape=(draw(st.integers(0, 4)), draw(st.just(height)), width),
+        stride=stride,
+        shape=(draw(st.integers(0, 4)), height, width),
         isa=draw(st.integers(0, 3)),
         dtype=draw(st.sampled_from([torch.float32, torch.bfloat16])),
     )
@@ -65,13 +72,14 @@ def test_any_shape_on_every_instruction_set(case):
     batch, height, width = case.shape
     x = torch.randn(batch, case.planes_in, height, width).to(case.dtype)
     weight, bias = layer.weight.detach(), layer.bias.detach()
-    y = chosen.forward(x, weight, bias, *case.window)
+    y = chosen.forward(x, weight, bias, *case.window, case.stride)
     assert y.dtype == case.dtype
     grad = torch.randn_like(y)
+    layer.stride, layer.output_size = case.stride, lambda side: None  # whatever the symmetry says of it
     exact, gradients = bank_values(layer, x, grad)
     tolerance = 5e-6 if case.dtype == torch.float32 else 2**-8  # sums in float32, rounded once
     close(y, exact.detach(), tolerance)
-    compare_gradients(chosen, (grad, x, weight, *case.window), gradients, tolerance)
+    compare_gradients(chosen, (grad, x, weight, *case.window), gradients, tolerance, case.stride)
 
 
 @needs_engine
@@ -88,9 +96,12 @@ def test_large_maps_are_cut_into_blocks():
 
 @needs_engine
 @pytest.mark.parametrize("plane", PLANES, ids=str)
-def test_the_law(plane):
-    layer = make(plane, size=4, padding=2).eval()
-    x = torch.randn(2, 2, 7, 7)
+@pytest.mark.parametrize(
+    ("size", "padding", "stride", "side"), [(4, 2, 1, 7), (4, 1, 2, 8), (3, 1, 2, 9)], ids=str
+)
+def test_the_law(plane, size, padding, stride, side):
+    layer = make(plane, size=size, padding=padding, stride=stride).eval()
+    x = torch.randn(2, 2, side, side)
     assert layer._fourier.takes(x, layer.weight)
     assert_equivariant(layer, x, rtol=1e-6)
 
@@ -107,13 +118,14 @@ def test_a_wrong_table_breaks_the_law(monkeypatch):
 
 @pytest.mark.parametrize("plane", [P4, P4M], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-def test_the_operator_is_the_definition(plane, dtype):
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_operator_is_the_definition(plane, dtype, stride):
     """The sum of the docstring, site by site: by the bank and by the engine."""
     torch.manual_seed(0)
-    x, weight = torch.randn(2, 3, 6, 5, dtype=dtype), torch.randn(2, 3, 9, dtype=dtype)
+    x, weight = torch.randn(2, 3, 6, 11, dtype=dtype), torch.randn(2, 3, 9, dtype=dtype)
     windows = weight.unflatten(2, (3, 3)).double().numpy()
-    expected = torch.as_tensor(lifting_convolution(plane.name, x.double().numpy(), windows, 1, 1))
-    ours = op(x, weight, None, flat_generators(plane.point_group), 3, 1)
+    expected = torch.as_tensor(lifting_convolution(plane.name, x.double().numpy(), windows, stride, 1))
+    ours = op(x, weight, None, flat_generators(plane.point_group), 3, 1, stride)
     close(ours.unflatten(1, (2, -1)), expected, 1e-12 if dtype == torch.float64 else 2e-6)
 
 
@@ -130,13 +142,14 @@ def test_whatever_the_strides():
             close(ours, theirs)
 
 
-def test_all_derivatives_in_float64():
+@pytest.mark.parametrize("stride", [1, 2])
+def test_all_derivatives_in_float64(stride):
     generators = flat_generators(P4.point_group)
     shapes = (2, 2, 4, 5), (3, 2, 9), (3,)
     arguments = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
 
     def function(*tensors):
-        return op(*tensors, generators, 3, 1)
+        return op(*tensors, generators, 3, 1, stride)
 
     assert torch.autograd.gradcheck(function, arguments, fast_mode=True)
     assert torch.autograd.gradgradcheck(function, arguments, fast_mode=True)
@@ -144,32 +157,34 @@ def test_all_derivatives_in_float64():
 
 @needs_engine
 @pytest.mark.parametrize("spectral", [None, "filter", "bank", "operator"])
-def test_double_backward_as_in_gradient_penalties(spectral):
+@pytest.mark.parametrize(("size", "stride", "side"), [(3, 1, 6), (4, 2, 10)], ids=str)
+def test_double_backward_as_in_gradient_penalties(spectral, size, stride, side):
     def penalty(layer, x):
         x = x.requires_grad_()
         (gradient,) = torch.autograd.grad(layer(x).tanh().sum(), x, create_graph=True)
         gradient.square().sum().backward()
         return layer.weight.grad.clone(), layer.bias.grad.clone(), x.grad
 
-    layer = make(P4M, 2, 2, spectral=spectral, input_size=6)
+    layer = make(P4M, 2, 2, size, stride=stride, spectral=spectral, input_size=side)
     exact = copy.deepcopy(layer).double()
     exact._fourier = None
-    x = torch.randn(2, 2, 6, 6)
+    x = torch.randn(2, 2, side, side)
     assert layer._fourier.takes(x, layer.weight)
     for ours, theirs in zip(penalty(layer, x), penalty(exact, x.detach().double())):
         close(ours, theirs, 2e-5)
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # inside opcheck
-def test_what_torch_asks_of_an_operator():
+@pytest.mark.parametrize("stride", [1, 2])
+def test_what_torch_asks_of_an_operator(stride):
     generators = flat_generators(P4.point_group)
-    x, weight, bias = torch.randn(2, 2, 5, 6), torch.randn(3, 2, 9), torch.randn(3)
+    x, weight, bias = torch.randn(2, 2, 9, 12), torch.randn(3, 2, 9), torch.randn(3)
     for tensor in (x, weight, bias):
         tensor.requires_grad_()
-    torch.library.opcheck(op.default, (x, weight, bias, generators, 3, 1))
-    grad = torch.randn(2, 12, 5, 6, requires_grad=True)
+    torch.library.opcheck(op.default, (x, weight, bias, generators, 3, 1, stride))
+    grad = torch.randn(2, 12, 9 // stride + stride - 1, 12 // stride, requires_grad=True)
     backward = torch.ops.eqgan.group_conv2d_backward.default
-    torch.library.opcheck(backward, (grad, x, weight, generators, 3, 1, True, True, True))
+    torch.library.opcheck(backward, (grad, x, weight, generators, 3, 1, stride, True, True, True))
 
 
 @needs_engine
@@ -265,3 +280,37 @@ def test_wrong_shapes_are_named():
         op(torch.randn(2, 3, 5, 5), torch.randn(3, 2, 9), None, generators, 3, 1)
     with pytest.raises(ValueError, match="36 weights a pair, or 9 to lift, got 10"):
         op(torch.randn(2, 8, 5, 5), torch.randn(3, 2, 10), None, generators, 3, 1)
+
+
+@needs_engine
+@pytest.mark.parametrize(("stride", "fit"), [(1, "lifting"), (2, "strided_lifting")])
+def test_chosen_apart_where_images_want_a_gradient(monkeypatch, stride, fit):
+    """As in a generator's step; a dense convolution's gradient of one plane is slow."""
+    monkeypatch.setenv("EQGAN_CONV", "auto")
+    slow, fast = [0.0] * 4 + [9.0, 9.0, 9.0], [0.0] * 6 + [1e-3]
+    bank = [0.0, 0.0, 0.1, 0.0, 0.0]
+    times = {kind: {"fourier": slow, "bank": bank} for kind in choice.LIFTING_KINDS}
+    times["images"] = {"fourier": fast, "bank": bank}
+    margins = dict.fromkeys(choice.LIFTING_KINDS, 0.8)
+    fits = {fit: {"groups": ["C4"], "times": times, "margins": margins}}
+    monkeypatch.setattr(choice, "measured", lambda: {"fits": {choice.instruction_set(): fits}})
+    layer, x = make(stride=stride), torch.randn(2, 2, 9, 9)
+    wanted = x.clone().requires_grad_()
+    assert layer._fourier.takes(wanted, layer.weight)
+    assert not layer._fourier.takes(x, layer.weight)
+    with torch.no_grad():
+        assert not layer._fourier.takes(wanted, layer.weight)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not layer._fourier.takes(wanted, layer.weight)
+    assert make(stride=3 - stride)._fourier is None, "not measured"
+    times["training"] = times.pop("images")
+    layer = make(stride=stride)
+    assert layer._fourier.takes(wanted, layer.weight), "as in training where nobody measured it"
+
+
+def test_what_images_move_of_each_output_site():
+    """With a stride, as many planes' sites are read as it skips."""
+    once, halved = (choice.Work.of(choice.Layer(P4.point_group, 4, 3, 2, True, s)) for s in (1, 2))
+    assert once.values == (3, 8)
+    assert halved.values == (12, 8)
+    assert once.features == halved.features == (48, 8)

@@ -154,15 +154,19 @@ def test_a_packed_filter_has_no_gradients_and_says_so():
         lambda op, x, w: op.group_conv2d(x[:, :0], w[:, :0], None, GENERATORS, 3, 1),
         lambda op, x, w: op.group_conv2d(x[:, :0], w[:, :0, :9], None, GENERATORS, 3, 1),
         lambda op, x, w: op.group_conv2d(x, w[:0], None, GENERATORS, 3, 1),
-        lambda op, x, w: op.group_conv2d_backward(x[:, :0], x, w[:0], GENERATORS, 3, 1, True, True, True),
-        lambda op, x, w: op.group_conv2d_backward(x[:, :8], x, w, GENERATORS, 3, 1, True, True, True),
+        lambda op, x, w: op.group_conv2d(x, w[:, :, :9].repeat(1, 4, 1), None, GENERATORS, 3, 1, 0),
+        lambda op, x, w: op.group_conv2d_backward(
+            torch.zeros(1, 12, 8, 8), x, w[:, :, :9].repeat(1, 4, 1), GENERATORS, 3, 1, 2, True, True, True
+        ),
+        lambda op, x, w: op.group_conv2d_backward(x[:, :0], x, w[:0], GENERATORS, 3, 1, 1, True, True, True),
+        lambda op, x, w: op.group_conv2d_backward(x[:, :8], x, w, GENERATORS, 3, 1, 1, True, True, True),
         lambda op, x, w: op.group_conv2d_packed(x, torch.zeros(4), None, GENERATORS, 3, 1, 3),
         lambda op, x, w: op.group_conv2d_packed(x[:, :7], torch.zeros(4), None, GENERATORS, 3, 1, 3),
-        lambda op, x, w: op.to_blocks(x[:, :6], GENERATORS, 2, 1, False),
-        lambda op, x, w: op.to_blocks(x, GENERATORS, 2, -2, False),
-        lambda op, x, w: op.from_blocks(torch.zeros(1, 20, 4, 4), GENERATORS, 2, 1, False),
-        lambda op, x, w: op.from_blocks(torch.zeros(1, 16, 4, 4), GENERATORS, 2, -2, False),
-        lambda op, x, w: op.from_blocks(torch.zeros(1, 16, 1, 1), GENERATORS, 2, 3, False),
+        lambda op, x, w: op.to_blocks(x[:, :6], GENERATORS, 2, 1),
+        lambda op, x, w: op.to_blocks(x, GENERATORS, 2, -2),
+        lambda op, x, w: op.from_blocks(torch.zeros(1, 20, 4, 4), GENERATORS, 2, 1),
+        lambda op, x, w: op.from_blocks(torch.zeros(1, 16, 4, 4), GENERATORS, 2, -2),
+        lambda op, x, w: op.from_blocks(torch.zeros(1, 16, 1, 1), GENERATORS, 2, 3),
     ],
 )
 def test_what_does_not_fit_is_refused_before_memory_is_touched(call):
@@ -190,7 +194,7 @@ def test_one_table_for_all_who_ask_at_once(named, made, monkeypatch):
 
     getattr(tables, f"_{named}").cache_clear()
     monkeypatch.setattr(tables, made, Slow)
-    arguments = (P4M.point_group, 4) if named == "filter_tables" else (P4M.point_group, 2, False)
+    arguments = (P4M.point_group, 4) if named == "filter_tables" else (P4M.point_group, 2)
     found = []
 
     def ask():

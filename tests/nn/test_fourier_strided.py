@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 
-from eqgan.groups import P2, P2MM, P4, P4M, PM, regular, scalar
+from eqgan.groups import P2, P2MM, P4, P4M, PM, regular
 from eqgan.nn import GroupConv2d, UpsampleConv2d
 from eqgan.nn.fourier import choice, convolution_paths, engine, strided
 from eqgan.nn.fourier.operator import flat_generators
-from eqgan.nn.fourier.tables import BlockTables, block_tables, fields_of_blocks
+from eqgan.nn.fourier.tables import BlockTables, fields_of_blocks
 from eqgan.testing import assert_equivariant
 from tests.nn.test_fourier import bank_values, close, views
 
@@ -26,10 +26,10 @@ def forced(monkeypatch):
     monkeypatch.setenv("EQGAN_CONV", "fourier")
 
 
-def make(plane=P4, fields_in=2, fields_out=3, size=4, stride=2, padding=1, lifting=False, **options):
+def make(plane=P4, fields_in=2, fields_out=3, size=4, stride=2, padding=1, **options):
     torch.manual_seed(0)
-    in_type = (scalar if lifting else regular)(plane, fields_in)
-    layer = GroupConv2d(in_type, regular(plane, fields_out), size, stride, padding, **options)
+    in_type, out_type = regular(plane, fields_in), regular(plane, fields_out)
+    layer = GroupConv2d(in_type, out_type, size, stride, padding, **options)
     nn.init.uniform_(layer.bias)
     return layer
 
@@ -39,13 +39,9 @@ def cases(draw):
     stride = draw(st.sampled_from([2, 2, 2, 3, 4]))
     blocks = draw(st.integers(1, 3))
     padding = draw(st.integers(0, stride))
-    lifting = draw(st.booleans())
-    # from planes, the blocks' sites are regular fields of the smaller groups only
-    planes = [P2, P4, PM, P2MM] if lifting and stride % 2 == 0 else PLANES
     sides = st.integers(blocks, 10).map(lambda n: n * stride - 2 * padding).filter(lambda n: n > 0)
     return {
-        "plane": draw(st.sampled_from(planes)),
-        "lifting": lifting and stride % 2 == 0,
+        "plane": draw(st.sampled_from(PLANES)),
         "fields": (draw(st.integers(1, 5)), draw(st.integers(1, 6))),
         "window": (stride * blocks, stride, padding),
         "shape": (draw(st.integers(0, 3)), draw(sides), draw(sides)),
@@ -57,12 +53,9 @@ def cases(draw):
 @given(case=cases())
 def test_any_shape(case):
     plane, (batch, height, width) = case["plane"], case["shape"]
-    layer = make(plane, *case["fields"], *case["window"], lifting=case["lifting"])
+    layer = make(plane, *case["fields"], *case["window"])
     x = torch.randn(batch, layer.in_type.channels, height, width).to(case["dtype"])
     variable = x.clone().requires_grad_()
-    if layer._fourier is None:  # four sites of a block that two mirrors move onto each other in pairs
-        assert fields_of_blocks(plane.point_group, *case["window"][:2], case["lifting"]) is None
-        return
     with torch.autocast("cpu", torch.bfloat16, enabled=case["dtype"] == torch.bfloat16):
         assert layer._fourier.takes(x, layer.weight) == (engine.engine(plane.point_group) is not None)
         y = layer(variable)
@@ -90,17 +83,9 @@ def test_the_law(plane, size, stride, padding):
     assert_equivariant(layer, x, rtol=1e-6)
 
 
-@needs_engine
-def test_the_law_from_planes():
-    layer = make(lifting=True).eval()
-    x = torch.randn(2, 2, 8, 8)
-    assert layer._fourier.takes(x, layer.weight)
-    assert_equivariant(layer, x, rtol=1e-6)
-
-
 def test_a_wrong_table_breaks_the_law(monkeypatch):
     """Blocks whose sites do not turn with the fiber are no regular fields."""
-    tables = BlockTables(P4.point_group, 2, False)
+    tables = BlockTables(P4.point_group, 2)
     tables.source[:, 1:] = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]).repeat_interleave(4, 0).numpy()
     monkeypatch.setattr(strided, "block_tables", lambda *_: tables)
     with pytest.raises(AssertionError):
@@ -121,15 +106,14 @@ def test_whatever_the_strides_in_memory():
 
 
 @pytest.mark.parametrize("spectral", [None, "filter", "bank", "operator"])
-@pytest.mark.parametrize("lifting", [False, True])
-def test_double_backward_as_in_gradient_penalties(spectral, lifting):
+def test_double_backward_as_in_gradient_penalties(spectral):
     def penalty(layer, x):
         x = x.requires_grad_()
         (gradient,) = torch.autograd.grad(layer(x).tanh().sum(), x, create_graph=True)
         gradient.square().sum().backward()
         return layer.weight.grad.clone(), x.grad
 
-    layer = make(P4, 2, 2, lifting=lifting, spectral=spectral, input_size=6)
+    layer = make(P4, 2, 2, spectral=spectral, input_size=6)
     exact = copy.deepcopy(layer).double()
     exact._fourier = None
     x = torch.randn(2, layer.in_type.channels, 6, 6)
@@ -140,7 +124,7 @@ def test_double_backward_as_in_gradient_penalties(spectral, lifting):
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # inside opcheck
 @pytest.mark.parametrize("plane", [P4, P4M], ids=str)
 def test_what_torch_asks_of_an_operator(plane):
-    how = flat_generators(plane.point_group), 2, 1, False
+    how = flat_generators(plane.point_group), 2, 1
     x = torch.randn(2, 2 * plane.order, 6, 4, requires_grad=True)
     torch.library.opcheck(torch.ops.eqgan.to_blocks.default, (x, *how))
     blocks = torch.randn(2, 8 * plane.order, 4, 3, requires_grad=True)
@@ -158,7 +142,7 @@ def test_the_engine_moves_as_torch_does(stride, padding, dtype):
         if width < 1:
             continue
         x = torch.randn(2, 8, height, width).to(dtype)
-        how = generators, stride, padding, False
+        how = generators, stride, padding
         blocks = torch.ops.eqgan.to_blocks(x, *how)
         assert torch.equal(blocks, strided._to_blocks(x, *how))
         assert torch.equal(torch.ops.eqgan.from_blocks(blocks, *how), x)
@@ -169,7 +153,7 @@ def test_the_engine_moves_as_torch_does(stride, padding, dtype):
 def test_blocks_hold_what_their_definition_says():
     """Field c at element g of a block is plane g of the map at the block's site g c, about its centre."""
     group, x = P4.point_group, torch.arange(4 * 36).view(1, 4, 6, 6)
-    blocks = strided._to_blocks(x, flat_generators(group), 2, 0, False)
+    blocks = strided._to_blocks(x, flat_generators(group), 2, 0)
     for c, (row, column) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
         for g, ((a, b), (p, q)) in enumerate(group.elements.tolist()):
             right, up = 2 * column - 1, 1 - 2 * row
@@ -179,17 +163,11 @@ def test_blocks_hold_what_their_definition_says():
 
 
 def test_what_has_no_blocks():
-    assert fields_of_blocks(P4.point_group, 4, 2, False) == 4
-    assert fields_of_blocks(P4.point_group, 4, 2, True) == 1
-    assert fields_of_blocks(P4M.point_group, 4, 2, True) is None, (
-        "the diagonal mirror fixes two of four sites"
-    )
-    assert fields_of_blocks(P4.point_group, 3, 2, False) is None
+    assert fields_of_blocks(P4.point_group, 4, 2) == 4
+    assert fields_of_blocks(P4.point_group, 3, 2) is None
     assert make(size=3, stride=2, padding=1)._fourier is None
-    with pytest.raises(ValueError, match="no regular fields"):
-        block_tables(P4M.point_group, 2, True)
     with pytest.raises(ValueError, match="whole 2x2 blocks, got"):
-        torch.ops.eqgan.to_blocks(torch.randn(1, 4, 5, 6), flat_generators(P4.point_group), 2, 0, False)
+        torch.ops.eqgan.to_blocks(torch.randn(1, 4, 5, 6), flat_generators(P4.point_group), 2, 0)
     with pytest.raises(ValueError, match="makes blocks, got 2"):
         choice.Work.of(choice.Layer(P4.point_group, 3, 1, 1, stride=2))
 
@@ -223,7 +201,7 @@ def test_one_graph_for_every_batch(kind):
 
 
 def test_an_empty_map_is_all_padding():
-    how = flat_generators(P4.point_group), 2, 1, False
+    how = flat_generators(P4.point_group), 2, 1
     assert not torch.ops.eqgan.to_blocks(torch.ones(1, 4, 0, 0), *how).any()
     blocks = torch.ones(1, 16, 1, 1)
     assert torch.ops.eqgan.from_blocks(blocks, *how).shape == (1, 4, 0, 0)
@@ -235,8 +213,8 @@ def test_vmap_and_forward_differentiation():
     layer = make()
     x = torch.randn(2, 3, 8, 6, 6)
     torch.testing.assert_close(torch.func.vmap(layer)(x), torch.stack([layer(part) for part in x]))
-    blocks = torch.ops.eqgan.to_blocks(x.flatten(0, 1), layer._fourier.generators, 2, 1, False)
-    back = torch.func.vmap(lambda b: torch.ops.eqgan.from_blocks(b, layer._fourier.generators, 2, 1, False))
+    blocks = torch.ops.eqgan.to_blocks(x.flatten(0, 1), layer._fourier.generators, 2, 1)
+    back = torch.func.vmap(lambda b: torch.ops.eqgan.from_blocks(b, layer._fourier.generators, 2, 1))
     assert torch.equal(back(blocks.unflatten(0, (2, 3))), x)
     _, tangent = torch.func.jvp(layer, (x[0],), (x[1],))
     linear = layer.double()
@@ -256,7 +234,7 @@ def test_chosen_by_size_where_it_was_measured(monkeypatch):
     work = choice.Work.of(choice.Layer(P4.point_group, 4, 2, 3, stride=2))
     assert work.moved == 4 * 2 * 4, "planes of blocks"
     expected = int(1000 / (work.dense - 0.5 * work.multiplications - 2 * work.moved)) + 1
-    assert layer._fourier.least_sites == (expected,) * 4
+    assert layer._fourier.least_sites == dict.fromkeys(choice.KINDS, expected)
     enough = torch.zeros(-(-expected // 9), 8, 6, 6)
     assert convolution_paths(layer, enough) == {"": "fourier"}
     assert convolution_paths(layer, enough[:-1]) == {"": "bank"}
@@ -271,4 +249,4 @@ def test_chosen_by_size_where_it_was_measured(monkeypatch):
     work = choice.Work.of(transposed)
     assert work.moved == 4 * 2 * 4
     expected = int(1000 / (work.dense - 0.5 * work.multiplications - 2 * work.moved)) + 1
-    assert make_transposed()._fourier.least_sites == (expected,) * 4
+    assert make_transposed()._fourier.least_sites == dict.fromkeys(choice.KINDS, expected)

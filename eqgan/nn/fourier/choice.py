@@ -16,6 +16,7 @@ from eqgan.nn.fourier.tables import fields_of_blocks
 
 MODES = ("auto", "bank", "fourier")
 KINDS = ("training", "eval", "training_bf16", "eval_bf16")
+LIFTING_KINDS = (*KINDS, "images", "images_bf16")  # in training, where images want a gradient: of generators
 MEASURED = Path(__file__).parent / "measured.json"
 NEVER = sys.maxsize
 MOST_PATCH_ROWS = 27  # planes times cells; beyond, lifting waits for multiplications as a dense one does
@@ -64,11 +65,16 @@ class Layer(NamedTuple):
     @property
     def fitted_as(self) -> str:
         """Whose times are taken for it: of convolutions that PyTorch goes about in the same way."""
+        if self.lifting:
+            return "lifting" if self.stride == 1 else "strided_lifting"
         if self.transposed:
             return "transposed"
-        if self.stride > 1:  # with planes too, which become regular fields of blocks
-            return "strided"
-        return "lifting" if self.lifting else "regular"
+        return "regular" if self.stride == 1 else "strided"
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What it is fitted for."""
+        return LIFTING_KINDS if self.lifting else KINDS
 
 
 @dataclass(frozen=True)
@@ -86,8 +92,8 @@ class Work:
     def of(cls, layer: Layer) -> "Work":
         """Of a layer that the fast path can serve at all; of a transposed one, for a site of its blocks."""
         group, size, fields_in, fields_out, lifting, stride, transposed = layer
-        if stride > 1:
-            blocks = fields_of_blocks(group, size, stride, lifting)
+        if stride > 1 and not lifting:
+            blocks = fields_of_blocks(group, size, stride)
             if blocks is None:
                 raise ValueError(
                     f"expected a stride that makes blocks, got {stride} for a window of {size} under {group}"
@@ -98,10 +104,10 @@ class Work:
             work = cls.of(Layer(group, size // stride, fields_in * blocks, fields_out))
             return replace(work, moved=work.values[0])
         order, pairs, cells = group.order, fields_in * fields_out, size * size
-        values = fields_in if lifting else fields_in * order, fields_out * order
         if lifting:  # as many multiplications as the dense one; its features are the patches
-            dense = pairs * cells * order
-            return cls(dense, (cells * values[0], values[1]), values, dense, dense)
+            dense, out = pairs * cells * order, fields_out * order
+            return cls(dense, (cells * fields_in, out), (fields_in * stride**2, out), dense, dense)
+        values = fields_in * order, fields_out * order
         columns = (
             fields_in * _up(fields_out) + fields_out * _up(fields_in)
         ) / 2  # forward, and for gradients
@@ -134,15 +140,17 @@ def least_sites(kind: str, layer: Layer) -> int:
     """Output sites from which on the fast path is expected to be faster by the margin; NEVER if it is not.
 
     Args:
-        kind: one of ``KINDS``: with gradients or without, in float32 or under autocast to bfloat16.
+        kind: one of the layer's: with gradients or without, in float32 or under autocast to bfloat16.
     """
     if (chosen := mode()) != "auto":
         return 0 if chosen == "fourier" else NEVER
     fits = measured()["fits"].get(instruction_set(), {}).get(layer.fitted_as)
     if fits is None or layer.group.name not in fits["groups"] or layer.size == layer.stride:
         return NEVER  # one cell is a matrix product, which no convolution need be gathered for
-    if layer.fitted_as == "lifting" and layer.fields_in * layer.size**2 > MOST_PATCH_ROWS:
+    if layer.lifting and layer.fields_in * layer.size**2 > MOST_PATCH_ROWS:
         return NEVER
+    if kind not in fits["times"]:  # not measured: a gradient of images more is in favour of the fast path
+        kind = kind.replace("images", "training")
     return crossing(Work.of(layer), fits["times"][kind], fits["margins"][kind])
 
 

@@ -28,7 +28,8 @@ _POSITIONS = 160  # at most in a block: its features stay in the second level of
 
 
 class Engine(Native):
-    """Group convolution from regular fields or planes (lifting) to regular fields: stride 1, contiguous, CPU.
+    """Group convolution from regular fields (stride 1) or planes (lifting) to regular fields, on contiguous
+    CPU tensors.
 
     Maps are float32 or bfloat16, filters, biases and the filters' gradients float32. A filter of one window a
     pair lifts, one of a window an element is between regular fields.
@@ -36,13 +37,15 @@ class Engine(Native):
 
     # ---- the three operations ------------------------------------------------------------------------------
 
-    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, size: int, padding: int) -> Tensor:
+    def forward(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None, size: int, padding: int, stride: int = 1
+    ) -> Tensor:
         """x (batch, in * order, h, w), weight (out, in, order * size^2), bias (out) or None.
 
-        Of lifting, x (batch, in, h, w) and weight (out, in, size^2).
+        Of lifting, x (batch, in, h, w) and weight (out, in, size^2), with any stride.
         """
         if lifts(weight, size):
-            return Lifting(self).forward(x, weight, bias, size, padding)
+            return Lifting(self).forward(x, weight, bias, size, padding, stride)
         return self.forward_packed(x, self.pack(weight, size), bias, len(weight), size, padding)
 
     def forward_packed(
@@ -62,10 +65,11 @@ class Engine(Native):
         size: int,
         padding: int,
         need: tuple[bool, bool, bool],
+        stride: int = 1,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of x, of the weight and of the bias, of those that are needed (else empty tensors)."""
         if lifts(weight, size):
-            return Lifting(self).backward(out_gradient, x, weight, size, padding, need)
+            return Lifting(self).backward(out_gradient, x, weight, size, padding, stride, need)
         of_bias = bias_gradient(out_gradient, weight) if need[2] else weight.new_empty(0)
         return *self._backward(out_gradient, x, weight, size, padding, need[:2]), of_bias
 
@@ -162,7 +166,8 @@ class Engine(Native):
                 patched=patched.data_ptr(),
                 shift=filter_tables(self.group, size).shift.ctypes.data,
                 **dict(zip(SIZES, numbers)),
-                **{"padding": padding, "side": size, "cells": size * size, "rows": rows, "slices": slices},
+                **{"padding": padding, "stride": 1, "side": size, "cells": size * size},
+                **{"rows": rows, "slices": slices},
                 bfloat16=which_are_bfloat16(*maps),
             )
             self.execute(task)

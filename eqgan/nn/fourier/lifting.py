@@ -20,7 +20,7 @@ _PATCHES = 12_288  # numbers at most in the patches of a block: they stay in the
 
 
 class Lifting:
-    """x (batch, in, h, w) and weight (out, in, size^2), stride 1, on contiguous CPU tensors.
+    """x (batch, in, h, w) and weight (out, in, size^2), any stride, on contiguous CPU tensors.
 
     Maps are float32 or bfloat16, and of at least ``FEWEST_SITES`` sites when lifted; filters, biases and the
     filters' gradients are float32.
@@ -29,10 +29,12 @@ class Lifting:
     def __init__(self, native: Native) -> None:
         self.native = native
 
-    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, size: int, padding: int) -> Tensor:
+    def forward(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None, size: int, padding: int, stride: int
+    ) -> Tensor:
         channels = len(weight) * self.native.group.order
-        out = x.new_empty(len(x), channels, *output_sides(x, size, padding))
-        self._run(LIFTING, x, weight, size, padding, bias=bias, out=out)
+        out = x.new_empty(len(x), channels, *output_sides(x, size, padding, stride))
+        self._run(LIFTING, x, weight, (size, padding, stride), bias=bias, out=out)
         return out
 
     def backward(
@@ -42,17 +44,19 @@ class Lifting:
         weight: Tensor,
         size: int,
         padding: int,
+        stride: int,
         need: tuple[bool, bool, bool],
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The gradient of the bias comes with that of the weight, from the same reading."""
         x_gradient, of_weight, of_bias = x.new_empty(0), weight.new_empty(0), weight.new_empty(0)
+        window = size, padding, stride
         if need[0]:
             x_gradient = torch.empty_like(x)
-            self._run(LIFTING_BACKWARDS, x_gradient, weight, size, padding, plain=out_gradient)
+            self._run(LIFTING_BACKWARDS, x_gradient, weight, window, plain=out_gradient)
         if need[1]:
             of_weight = torch.empty(weight.shape, dtype=torch.float32)  # whatever torch's default is
             of_bias = torch.empty(len(weight), dtype=torch.float32)
-            self._run(LIFTING, x, weight, size, padding, plain=out_gradient, gradients=(of_weight, of_bias))
+            self._run(LIFTING, x, weight, window, plain=out_gradient, gradients=(of_weight, of_bias))
         elif need[2]:
             of_bias = bias_gradient(out_gradient, weight)
         return x_gradient, of_weight, of_bias if need[2] else weight.new_empty(0)
@@ -62,8 +66,7 @@ class Lifting:
         kind: int,
         planes: Tensor,
         weight: Tensor,
-        size: int,
-        padding: int,
+        window: tuple[int, int, int],
         bias: Tensor | None = None,
         out: Tensor | None = None,
         plain: Tensor | None = None,
@@ -73,8 +76,9 @@ class Lifting:
 
         One call into the engine, filters and all: between small maps, most of the time is that of calls.
         """
+        size, padding, stride = window
         (batch, planes_in, height, width), cells = planes.shape, size * size
-        out_height, out_width = output_sides(planes, size, padding)
+        out_height, out_width = output_sides(planes, size, padding, stride)
         rows, fields = rows_in_block(planes_in * cells, out_width, self.native.lanes), len(weight)
         units = batch if kind == LIFTING_BACKWARDS else batch * -(-out_height // rows)
         slices = max(1, min(torch.get_num_threads(), units))
@@ -93,7 +97,7 @@ class Lifting:
             *(address(bias), address(out), address(plain), address(sums)),
             filter_tables(self.native.group, size).lifting_entry.ctypes.data,
             *(batch, planes_in, fields, height, width, out_height, out_width),
-            *(padding, size, cells, rows, slices, address(of_weight), address(of_bias)),
+            *(padding, stride, size, cells, rows, slices, address(of_weight), address(of_bias)),
             which_are_bfloat16(planes, out, plain),
         )
         self.native.execute(task)

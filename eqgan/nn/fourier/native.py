@@ -23,7 +23,7 @@ class Task(ctypes.Structure):
     _fields_ = (
         ("kind", _INDEX),
         *((name, _POINTER) for name in _TENSORS),
-        *((name, _INDEX) for name in (*SIZES, "padding", "side", "cells", "rows", "slices")),
+        *((name, _INDEX) for name in (*SIZES, "padding", "stride", "side", "cells", "rows", "slices")),
         *((name, _POINTER) for name in ("weight_gradient", "bias_gradient")),
         ("bfloat16", _INDEX),
     )
@@ -83,8 +83,8 @@ def output_side(length: int, size: int, padding: int, stride: int = 1) -> int:
     return (length + 2 * padding - size) // stride + 1
 
 
-def output_sides(x: Tensor, size: int, padding: int) -> tuple[int, int]:
-    return output_side(x.shape[2], size, padding), output_side(x.shape[3], size, padding)
+def output_sides(x: Tensor, size: int, padding: int, stride: int = 1) -> tuple[int, int]:
+    return output_side(x.shape[2], size, padding, stride), output_side(x.shape[3], size, padding, stride)
 
 
 @cache

@@ -1,16 +1,17 @@
 """``eqgan::group_conv2d``: group convolution to regular fields as one operator of torch.
 
-    torch.ops.eqgan.group_conv2d(x, weight, bias, flat_generators(group), size, padding)
+    torch.ops.eqgan.group_conv2d(x, weight, bias, flat_generators(group), size, padding, stride)
 
 takes x (batch, in * order, height, width), field-major, and weight (out, in, order * size^2): for each pair
 of fields the filter at the group's identity, element by element, each a window. Or it lifts: planes
-x (batch, in, height, width) and weight (out, in, size^2), a window a pair. Stride 1. The result,
-(batch, out * order, height', width'), is contiguous.
+x (batch, in, height, width) and weight (out, in, size^2), a window a pair. The stride is 1 if nothing is
+said. The result, (batch, out * order, height', width'), is contiguous.
 
 It is defined for every device and dtype, by the filter bank and an ordinary convolution; a float32 filter
-takes the engine of the CPU or the kernels of the GPU where there are any. Both are the same function up to
-rounding, and so are their gradients, of any order. Maps may be of another dtype than the filter, and the
-result is of theirs: under autocast they are of autocast's, the filter stays in float32.
+takes the engine of the CPU or the kernels of the GPU where there are any; with a stride, only to lift. Both
+are the same function up to rounding, and so are their gradients, of any order. Maps may be of another dtype
+than the filter, and the result is of theirs: under autocast they are of autocast's, the filter stays in
+float32.
 ``group_conv2d_packed`` is the same between regular fields without gradients, for a filter that
 ``Engine.pack`` prepared.
 """
@@ -34,11 +35,11 @@ from eqgan.nn.fourier.triton_engine import TritonEngine, triton_engine
 
 _FORWARD, _BACKWARD, _PACKED = (f"eqgan::group_conv2d{suffix}" for suffix in ("", "_backward", "_packed"))
 _GROUP = "int[] generators, int size, int padding"
-torch.library.define(_FORWARD, f"(Tensor x, Tensor weight, Tensor? bias, {_GROUP}) -> Tensor")
+torch.library.define(_FORWARD, f"(Tensor x, Tensor weight, Tensor? bias, {_GROUP}, int stride=1) -> Tensor")
 torch.library.define(
     _BACKWARD,
-    f"(Tensor out_gradient, Tensor x, Tensor weight, {_GROUP}, bool need_x, bool need_weight, bool need_bias)"
-    " -> (Tensor, Tensor, Tensor)",
+    f"(Tensor out_gradient, Tensor x, Tensor weight, {_GROUP}, int stride, bool need_x, bool need_weight,"
+    " bool need_bias) -> (Tensor, Tensor, Tensor)",
 )
 torch.library.define(_PACKED, f"(Tensor x, Tensor packed, Tensor? bias, {_GROUP}, int fields) -> Tensor")
 
@@ -57,7 +58,9 @@ def group_of(generators: tuple[int, ...]) -> PointGroup:
     return next(known, PointGroup("unnamed", matrices))
 
 
-def _output_shape(x: Tensor, weight: Tensor, order: int, size: int, padding: int) -> list[Any]:
+def _output_shape(
+    x: Tensor, weight: Tensor, order: int, size: int, padding: int, stride: int = 1
+) -> list[Any]:
     entries, cells = weight.shape[2] if weight.ndim == 3 else 0, size * size
     fiber = 1 if entries == cells else order
     if x.ndim != 4 or weight.ndim != 3 or x.shape[1] != weight.shape[1] * fiber:
@@ -72,8 +75,10 @@ def _output_shape(x: Tensor, weight: Tensor, order: int, size: int, padding: int
         raise ValueError(
             f"expected order * size^2 = {order * cells} weights a pair, or {cells} to lift, got {entries}"
         )
+    if stride < 1:
+        raise ValueError(f"expected a stride of at least 1, got {stride}")
     _require_window(x, size, padding)
-    sides = [length + 2 * padding - size + 1 for length in x.shape[2:]]
+    sides = [(length + 2 * padding - size) // stride + 1 for length in x.shape[2:]]  # recorded ones too
     return [x.shape[0], weight.shape[0] * order, *sides]
 
 
@@ -115,13 +120,19 @@ def _bank(weight: Tensor, group: PointGroup, size: int) -> Tensor:
 
 
 def _forward(
-    x: Tensor, weight: Tensor, bias: Tensor | None, generators: list[int], size: int, padding: int
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    generators: list[int],
+    size: int,
+    padding: int,
+    stride: int = 1,
 ) -> Tensor:
     group = group_of(tuple(generators))
-    _output_shape(x, weight, group.order, size, padding)
+    _output_shape(x, weight, group.order, size, padding, stride)
     _check_bias(bias, len(weight))
     wide = None if bias is None else bias.repeat_interleave(group.order).to(x.dtype)
-    return F.conv2d(x, _bank(weight, group, size).to(x.dtype), wide, 1, padding).contiguous()
+    return F.conv2d(x, _bank(weight, group, size).to(x.dtype), wide, stride, padding).contiguous()
 
 
 def _backward(
@@ -131,18 +142,19 @@ def _backward(
     generators: list[int],
     size: int,
     padding: int,
+    stride: int,
     need_x: bool,
     need_weight: bool,
     need_bias: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     group = group_of(tuple(generators))
-    _check_gradient(out_gradient, _output_shape(x, weight, group.order, size, padding))
+    _check_gradient(out_gradient, _output_shape(x, weight, group.order, size, padding, stride))
     gradients = torch.ops.aten.convolution_backward(
         out_gradient,
         x,
         _bank(weight, group, size).to(x.dtype),
         None,
-        *([1, 1], [padding, padding], [1, 1], False, [0, 0], 1),
+        *([stride, stride], [padding, padding], [1, 1], False, [0, 0], 1),
         [need_x, need_weight, False],
     )
     x_gradient, w_gradient = x.new_empty(0), weight.new_empty(0)
@@ -175,21 +187,30 @@ def _engine(
     return engine(group) if on_cpu else triton_engine(group)
 
 
-def _serves(made: Engine | TritonEngine, weight: Tensor, size: int, shape: list[Any]) -> bool:
+def _serves(made: Engine | TritonEngine, weight: Tensor, size: int, stride: int, shape: list[Any]) -> bool:
     """On a GPU the dense convolution lifts; and so it does maps that do not fill a vector."""
     if not lifts(weight, size):
-        return True
+        return stride == 1
     return isinstance(made, Engine) and shape[2] * shape[3] >= FEWEST_SITES
 
 
 def _forward_fast(
-    x: Tensor, weight: Tensor, bias: Tensor | None, generators: list[int], size: int, padding: int
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    generators: list[int],
+    size: int,
+    padding: int,
+    stride: int = 1,
 ) -> Tensor:
     group = group_of(tuple(generators))
-    shape, made = _output_shape(x, weight, group.order, size, padding), _engine(group, (x,), (weight, bias))
+    shape = _output_shape(x, weight, group.order, size, padding, stride)
+    made = _engine(group, (x,), (weight, bias))
     _check_bias(bias, len(weight))
-    if made is None or not _serves(made, weight, size, shape):
-        return _forward(x, weight, bias, generators, size, padding)
+    if made is None or not _serves(made, weight, size, stride, shape):
+        return _forward(x, weight, bias, generators, size, padding, stride)
+    if isinstance(made, Engine):
+        return made.forward(x.contiguous(), weight, bias, size, padding, stride)
     return made.forward(x.contiguous(), weight, bias, size, padding)
 
 
@@ -200,16 +221,20 @@ def _backward_fast(
     generators: list[int],
     size: int,
     padding: int,
+    stride: int,
     need_x: bool,
     need_weight: bool,
     need_bias: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     need, group = (need_x, need_weight, need_bias), group_of(tuple(generators))
-    _check_gradient(out_gradient, _output_shape(x, weight, group.order, size, padding))
+    _check_gradient(out_gradient, _output_shape(x, weight, group.order, size, padding, stride))
     made = _engine(group, (out_gradient, x), (weight,))
-    if made is None or not _serves(made, weight, size, list(out_gradient.shape)):
-        return _backward(out_gradient, x, weight, generators, size, padding, *need)
-    return made.backward(out_gradient.contiguous(), x.contiguous(), weight, size, padding, need)
+    if made is None or not _serves(made, weight, size, stride, list(out_gradient.shape)):
+        return _backward(out_gradient, x, weight, generators, size, padding, stride, *need)
+    tensors = out_gradient.contiguous(), x.contiguous(), weight
+    if isinstance(made, Engine):
+        return made.backward(*tensors, size, padding, need, stride)
+    return made.backward(*tensors, size, padding, need)
 
 
 def _packed_cpu(
@@ -242,9 +267,16 @@ def _packed_cpu(
 
 
 def _forward_fake(
-    x: Tensor, weight: Tensor, bias: Tensor | None, generators: list[int], size: int, padding: int
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    generators: list[int],
+    size: int,
+    padding: int,
+    stride: int = 1,
 ) -> Tensor:
-    return x.new_empty(_output_shape(x, weight, group_of(tuple(generators)).order, size, padding))
+    order = group_of(tuple(generators)).order
+    return x.new_empty(_output_shape(x, weight, order, size, padding, stride))
 
 
 def _backward_fake(
@@ -254,6 +286,7 @@ def _backward_fake(
     generators: list[int],
     size: int,
     padding: int,
+    stride: int,
     need_x: bool,
     need_weight: bool,
     need_bias: bool,
@@ -285,7 +318,7 @@ def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _differentiate_forward(ctx: Any, out_gradient: Tensor) -> tuple[Any, ...]:
     x, weight = ctx.saved_tensors
-    return *_gradients(out_gradient, x, weight, ctx.geometry, *ctx.needs_input_grad[:3]), None, None, None
+    return *_gradients(out_gradient, x, weight, ctx.geometry, *ctx.needs_input_grad[:3]), *(None,) * 4
 
 
 def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -313,7 +346,7 @@ def _differentiate_backward(ctx: Any, for_x: Tensor, for_weight: Tensor, for_bia
         of_x, *_ = _gradients(out_gradient, x, for_weight, ctx.geometry, True, False, False)
     if need_weight and through_x:
         _, of_weight, _ = _gradients(out_gradient, for_x, weight, ctx.geometry, False, True, False)
-    return sum(parts[1:], parts[0]) if parts else None, of_x, of_weight, *(None,) * 6
+    return sum(parts[1:], parts[0]) if parts else None, of_x, of_weight, *(None,) * 7
 
 
 def _gradients(
@@ -400,4 +433,4 @@ def _flops(
 def _backward_flops(
     out_gradient: Any, x: Any, _: Any, generators: Any, size: int, *rest: Any, **o: Any
 ) -> int:
-    return 2 * prod(out_gradient) * x[1] * size**2 * sum(rest[1:3])
+    return 2 * prod(out_gradient) * x[1] * size**2 * sum(rest[2:4])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from eqgan.groups import FieldType, PointGroup
 from eqgan.nn.eager import is_differentiated_by_transform, is_differentiated_forwards
-from eqgan.nn.fourier.choice import KINDS, NEVER, Layer, least_sites, mode
+from eqgan.nn.fourier.choice import NEVER, Layer, least_sites, mode
 from eqgan.nn.fourier.engine import engine
 from eqgan.nn.fourier.lifting import FEWEST_SITES
 from eqgan.nn.fourier.native import output_side
@@ -33,7 +33,7 @@ _transformed: Callable[[], bool] = torch.compiler.assume_constant_result(is_diff
 @dataclass(frozen=True)
 class FourierPath:
     """The fast path of one layer, and from how many output sites (batch x height x width) on it is taken on a
-    CPU, for each of ``choice.KINDS``. On a GPU it is taken only if forced.
+    CPU, for each of ``Layer.kinds``. On a GPU it is taken only if forced.
 
     Where it cannot be taken (no compiler, another dtype or device, export, forward-mode differentiation) or
     is not known to pay, the filter bank serves the same numbers.
@@ -45,7 +45,7 @@ class FourierPath:
     padding: int
     stride: int
     fields: int
-    least_sites: tuple[int, ...]
+    least_sites: dict[str, int]
     forced: bool
     lifting: bool = False
     transposed: bool = False  # the stride is of the output: it is the transpose of a strided convolution
@@ -66,16 +66,16 @@ class FourierPath:
         known = (lifting or in_type.representation.is_regular) and out_type.representation.is_regular
         if not known or group.order == 1 or (lifting and transposed):
             return None
-        if stride > 1 and fields_of_blocks(group, size, stride, lifting) is None:
+        if stride > 1 and not lifting and fields_of_blocks(group, size, stride) is None:
             return None
         multiplicities = in_type.multiplicity, out_type.multiplicity
         layer = Layer(group, size, *multiplicities, lifting, stride, transposed)
-        least = tuple(least_sites(kind, layer) for kind in KINDS)
-        if min(least) == NEVER:
+        least = {kind: least_sites(kind, layer) for kind in layer.kinds}
+        if min(least.values()) == NEVER:
             return None
         order = None
-        if stride > 1:
-            order = torch.from_numpy(block_tables(group, stride, lifting).filter_order(size, transposed))
+        if stride > 1 and not lifting:
+            order = torch.from_numpy(block_tables(group, stride).filter_order(size, transposed))
         forced, fields = mode() == "fourier", out_type.multiplicity
         numbers = size, padding, stride, fields
         return cls(group, flat_generators(group), *numbers, least, forced, lifting, transposed, order)
@@ -93,43 +93,52 @@ class FourierPath:
         lower = torch.is_autocast_enabled(device)
         if not _dtype_serves(x, device, lower):
             return False
-        least = self.least_sites[2 * lower + (not torch.is_grad_enabled())]
+        least = self.least_sites[self._kind(x, lower)]
         sides = self._side(x.shape[2]), self._side(x.shape[3])
         if min(sides) < 1:
             return False  # the convolution says what is wrong
         sites = sides[0] * sides[1]
-        if x.shape[0] * sites < least or (self.lifting and self.stride == 1 and sites < FEWEST_SITES):
+        if x.shape[0] * sites < least or (self.lifting and sites < FEWEST_SITES):
             return False
         if not self.forced and (_channels_last(x) or min(sides) < self._size):
             return False  # not measured; and of a window that is mostly padding, a dense one skips most
         return _available(self.group, device)
+
+    def _kind(self, x: Tensor, lower: bool) -> str:
+        training = "images" if self.lifting and x.requires_grad else "training"
+        return (training if torch.is_grad_enabled() else "eval") + ("_bf16" if lower else "")
 
     def _side(self, length: int) -> int:
         if self.transposed:
             return output_side(length, self._size, self._padding)
         return output_side(length, self.size, self.padding, self.stride)
 
-    # The convolution of stride 1 that it is: of a strided one, on blocks or, transposed, to blocks.
+    # The convolution that it is made: between fields with a stride, one of stride 1 on blocks or, transposed,
+    # to blocks.
+
+    @property
+    def _on_blocks(self) -> bool:
+        return self.stride > 1 and not self.lifting
 
     @property
     def _size(self) -> int:
-        return self.size // self.stride
+        return self.size // self.stride if self._on_blocks else self.size
 
     @property
     def _padding(self) -> int:
         if self.transposed:
             return self._size - 1
-        return self.padding if self.stride == 1 else 0
+        return 0 if self._on_blocks else self.padding
 
     def _maps(self, x: Tensor) -> Tensor:
-        if self.stride == 1 or self.transposed:
+        if self.transposed or not self._on_blocks:
             return x
-        return torch.ops.eqgan.to_blocks(x, self.generators, self.stride, self.padding, self.lifting)
+        return torch.ops.eqgan.to_blocks(x, self.generators, self.stride, self.padding)
 
     def _out(self, y: Tensor) -> Tensor:
         if not self.transposed:
             return y
-        return torch.ops.eqgan.from_blocks(y, self.generators, self.stride, self.padding, False)
+        return torch.ops.eqgan.from_blocks(y, self.generators, self.stride, self.padding)
 
     def _filter(self, weight: Tensor) -> Tensor:
         if self.filter_order is None:
@@ -142,8 +151,8 @@ class FourierPath:
 
     def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         x, weight, bias = self._maps(x), self._filter(weight), self._bias(bias)
-        y = torch.ops.eqgan.group_conv2d(x, weight, bias, self.generators, self._size, self._padding)
-        return self._out(y)
+        how = self.generators, self._size, self._padding, 1 if self._on_blocks else self.stride
+        return self._out(torch.ops.eqgan.group_conv2d(x, weight, bias, *how))
 
     def pack(self, weight: Tensor) -> Tensor:
         """What ``apply_packed`` takes; a filter that lifts is small and goes as it is."""

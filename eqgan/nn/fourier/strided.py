@@ -1,11 +1,10 @@
 """Strided group convolution as one of stride 1 on blocks of sites.
 
-    blocks = torch.ops.eqgan.to_blocks(x, flat_generators(group), stride, padding, lifting)
+    blocks = torch.ops.eqgan.to_blocks(x, flat_generators(group), stride, padding)
 
-takes x (batch, in * order, height, width), or planes (batch, in, height, width) to lift, pads it with zeros
-and cuts it into blocks of stride x stride sites: (batch, in * fields * order, height', width'), as
-``BlockTables`` says. ``eqgan::from_blocks`` takes it back and crops the padding; each is the derivative of
-the other.
+takes x (batch, in * order, height, width), pads it with zeros and cuts it into blocks of stride x stride
+sites: (batch, in * fields * order, height', width'), as ``BlockTables`` says. ``eqgan::from_blocks`` takes it
+back and crops the padding; each is the derivative of the other.
 """
 
 from typing import Any
@@ -22,22 +21,20 @@ from eqgan.nn.fourier.tables import BlockTables, block_tables
 
 _TO, _FROM = "eqgan::to_blocks", "eqgan::from_blocks"
 for _name in (_TO, _FROM):
-    torch.library.define(
-        _name, "(Tensor x, int[] generators, int stride, int padding, bool lifting) -> Tensor"
-    )
+    torch.library.define(_name, "(Tensor x, int[] generators, int stride, int padding) -> Tensor")
 MOST_SIDE, MOST_ROW = 8, 4096  # as in source/blocks.h
 
 
-def _tables(generators: list[int], stride: int, lifting: bool) -> BlockTables:
-    return block_tables(group_of(tuple(generators)), stride, lifting)
+def _tables(generators: list[int], stride: int) -> BlockTables:
+    return block_tables(group_of(tuple(generators)), stride)
 
 
-def _fiber(generators: list[int], lifting: bool) -> int:
-    return 1 if lifting else group_of(tuple(generators)).order
+def _fiber(generators: list[int]) -> int:
+    return group_of(tuple(generators)).order
 
 
-def _blocks_shape(x: Tensor, generators: list[int], stride: int, padding: int, lifting: bool) -> list[Any]:
-    planes, fiber = len(_tables(generators, stride, lifting).source), _fiber(generators, lifting)
+def _blocks_shape(x: Tensor, generators: list[int], stride: int, padding: int) -> list[Any]:
+    planes, fiber = len(_tables(generators, stride).source), _fiber(generators)
     if x.ndim != 4 or x.shape[1] % fiber or padding < 0:
         raise ValueError(
             f"expected maps (batch, fields * {fiber}, height, width), got {tuple(x.shape)} padded by "
@@ -51,8 +48,8 @@ def _blocks_shape(x: Tensor, generators: list[int], stride: int, padding: int, l
     return [x.shape[0], x.shape[1] // fiber * planes, *sides]
 
 
-def _map_shape(blocks: Tensor, generators: list[int], stride: int, padding: int, lifting: bool) -> list[Any]:
-    planes = len(_tables(generators, stride, lifting).source)
+def _map_shape(blocks: Tensor, generators: list[int], stride: int, padding: int) -> list[Any]:
+    planes = len(_tables(generators, stride).source)
     if blocks.ndim != 4 or blocks.shape[1] % planes or padding < 0:
         raise ValueError(
             f"expected blocks (batch, fields * {planes}, height, width), got {tuple(blocks.shape)} with "
@@ -61,28 +58,28 @@ def _map_shape(blocks: Tensor, generators: list[int], stride: int, padding: int,
     sides = [length * stride - 2 * padding for length in blocks.shape[2:]]
     if min(sides) < 0:
         raise ValueError(f"blocks {tuple(blocks.shape)} are smaller than their padding of {padding}")
-    return [blocks.shape[0], blocks.shape[1] // planes * _fiber(generators, lifting), *sides]
+    return [blocks.shape[0], blocks.shape[1] // planes * _fiber(generators), *sides]
 
 
 # ---- every device and dtype --------------------------------------------------------------------------------
 
 
-def _index(generators: list[int], stride: int, lifting: bool) -> Tensor:
+def _index(generators: list[int], stride: int) -> Tensor:
     """Of each plane of the blocks of a field, its (plane, row, column) as one number."""
-    source = torch.from_numpy(_tables(generators, stride, lifting).source.astype("int64"))
+    source = torch.from_numpy(_tables(generators, stride).source.astype("int64"))
     return (source[:, 0] * stride + source[:, 1]) * stride + source[:, 2]
 
 
-def _to_blocks(x: Tensor, generators: list[int], stride: int, padding: int, lifting: bool) -> Tensor:
-    shape = _blocks_shape(x, generators, stride, padding, lifting)
+def _to_blocks(x: Tensor, generators: list[int], stride: int, padding: int) -> Tensor:
+    shape = _blocks_shape(x, generators, stride, padding)
     cut = F.pad(x, (padding,) * 4).unflatten(3, (-1, stride)).unflatten(2, (-1, stride))
-    cut = cut.unflatten(1, (-1, _fiber(generators, lifting))).permute(0, 1, 2, 4, 6, 3, 5).flatten(2, 4)
-    return cut.index_select(2, _index(generators, stride, lifting).to(x.device)).reshape(shape)
+    cut = cut.unflatten(1, (-1, _fiber(generators))).permute(0, 1, 2, 4, 6, 3, 5).flatten(2, 4)
+    return cut.index_select(2, _index(generators, stride).to(x.device)).reshape(shape)
 
 
-def _from_blocks(blocks: Tensor, generators: list[int], stride: int, padding: int, lifting: bool) -> Tensor:
-    shape = _map_shape(blocks, generators, stride, padding, lifting)
-    index = _index(generators, stride, lifting).argsort().to(blocks.device)
+def _from_blocks(blocks: Tensor, generators: list[int], stride: int, padding: int) -> Tensor:
+    shape = _map_shape(blocks, generators, stride, padding)
+    index = _index(generators, stride).argsort().to(blocks.device)
     cut = blocks.unflatten(1, (-1, len(index))).index_select(2, index)
     cut = cut.unflatten(2, (-1, stride, stride)).permute(0, 1, 2, 5, 3, 6, 4)
     whole = cut.flatten(5, 6).flatten(3, 4).flatten(1, 2)
@@ -98,24 +95,22 @@ def _served(x: Tensor, group: PointGroup, stride: int, row: int) -> Engine | Non
     return engine(group)
 
 
-def _to_blocks_cpu(x: Tensor, generators: list[int], stride: int, padding: int, lifting: bool) -> Tensor:
-    shape = _blocks_shape(x, generators, stride, padding, lifting)
+def _to_blocks_cpu(x: Tensor, generators: list[int], stride: int, padding: int) -> Tensor:
+    shape = _blocks_shape(x, generators, stride, padding)
     made = _served(x, group_of(tuple(generators)), stride, shape[3] * stride)
     if made is None:
-        return _to_blocks(x, generators, stride, padding, lifting)
+        return _to_blocks(x, generators, stride, padding)
     x, blocks = x.contiguous(), x.new_empty(shape)
-    _move(made, TO_BLOCKS, x, blocks, _tables(generators, stride, lifting), stride, padding)
+    _move(made, TO_BLOCKS, x, blocks, _tables(generators, stride), stride, padding)
     return blocks
 
 
-def _from_blocks_cpu(
-    blocks: Tensor, generators: list[int], stride: int, padding: int, lifting: bool
-) -> Tensor:
+def _from_blocks_cpu(blocks: Tensor, generators: list[int], stride: int, padding: int) -> Tensor:
     made = _served(blocks, group_of(tuple(generators)), stride, blocks.shape[3] * stride)
     if made is None:
-        return _from_blocks(blocks, generators, stride, padding, lifting)
-    x = blocks.new_empty(_map_shape(blocks, generators, stride, padding, lifting))
-    tables = _tables(generators, stride, lifting)
+        return _from_blocks(blocks, generators, stride, padding)
+    x = blocks.new_empty(_map_shape(blocks, generators, stride, padding))
+    tables = _tables(generators, stride)
     _move(made, FROM_BLOCKS, x, blocks.contiguous(), tables, stride, padding)
     return x
 
@@ -157,11 +152,11 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _differentiate_to(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
-    return torch.ops.eqgan.from_blocks(gradient, *ctx.how), *(None,) * 4
+    return torch.ops.eqgan.from_blocks(gradient, *ctx.how), *(None,) * 3
 
 
 def _differentiate_from(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
-    return torch.ops.eqgan.to_blocks(gradient, *ctx.how), *(None,) * 4
+    return torch.ops.eqgan.to_blocks(gradient, *ctx.how), *(None,) * 3
 
 
 def _map_over(name: str) -> None:

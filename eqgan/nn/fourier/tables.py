@@ -30,29 +30,18 @@ class BlockTables:
 
     G moves the sites of a block as it moves the cells of a window. So it permutes the pairs (element t of the
     fiber, site c), freely if the fiber is regular: each orbit is a regular field. The orbit of (e, c) has at
-    element g what the map has at (g, g c). Of planes without a fiber the pairs are sites alone, and the
-    orbits are regular fields only if no element but e leaves a site in place.
+    element g what the map has at (g, g c).
 
     Attributes:
-        fields: regular fields of the blocks, for each field or plane of the map.
+        fields: regular fields of the blocks, for each field of the map.
         source: (fields * order, 3), for each plane of the blocks the plane of the field, row and column that
             it holds.
-
-    Raises:
-        ValueError: if G fixes sites of the blocks, to lift.
     """
 
-    def __init__(self, group: PointGroup, stride: int, lifting: bool) -> None:
-        moved = window_action(group, stride)
-        first = np.unique(moved.min(axis=0)) if lifting else np.arange(stride * stride)
-        if lifting and len(first) * group.order != stride * stride:
-            raise ValueError(
-                f"{group} fixes sites of {stride}x{stride} blocks: lifted they are no regular fields"
-            )
-        sites = moved[:, first].T  # (fields, order)
-        planes = np.zeros_like(sites) if lifting else np.broadcast_to(np.arange(group.order), sites.shape)
-        self.group, self.stride, self.fields = group, stride, len(first)
-        self.fiber = trivial(group) if lifting else regular(group)
+    def __init__(self, group: PointGroup, stride: int) -> None:
+        sites = window_action(group, stride).T  # (fields, order)
+        planes = np.broadcast_to(np.arange(group.order), sites.shape)
+        self.group, self.stride, self.fields = group, stride, stride * stride
         self.source = _int32(np.stack([planes, *np.divmod(sites, stride)], axis=-1).reshape(-1, 3))
 
     def filter_order(self, size: int, transposed: bool = False) -> NDArray[np.int64]:
@@ -66,15 +55,20 @@ class BlockTables:
         if transposed:
             return self._transposed_order(size)
         blocks = size // self.stride
-        bank = intertwiner_index(regular(self.group), self.fiber, size)[0][0].reshape(-1, size, size)
+        bank = self._bank(size)
         plane, row, column = self.source.T[:, :, None]
         cell_row, cell_column = np.divmod(np.arange(blocks * blocks), blocks)
         found = bank[plane, self.stride * cell_row + row, self.stride * cell_column + column]
         return self._at_entries(found, blocks)
 
+    def _bank(self, size: int) -> NDArray[np.int64]:
+        """(order, size, size): the entry of a pair of fields that the bank of the identity has there."""
+        fiber = regular(self.group)
+        return intertwiner_index(fiber, fiber, size)[0][0].reshape(-1, size, size)
+
     def _transposed_order(self, size: int) -> NDArray[np.int64]:
         blocks = size // self.stride
-        bank = intertwiner_index(regular(self.group), self.fiber, size)[0][0].reshape(-1, size, size)
+        bank = self._bank(size)
         cell_row, cell_column = blocks - 1 - np.stack(np.divmod(np.arange(blocks * blocks), blocks))
         of_identity = self.source[:: self.group.order]  # at e, field c holds site c
         row, column = of_identity.T[1:, :, None]
@@ -110,21 +104,18 @@ def filter_tables(group: PointGroup, size: int) -> FilterTables:
 
 
 @cache
-def _block_tables(group: PointGroup, stride: int, lifting: bool) -> BlockTables:
-    return BlockTables(group, stride, lifting)
+def _block_tables(group: PointGroup, stride: int) -> BlockTables:
+    return BlockTables(group, stride)
 
 
-def block_tables(group: PointGroup, stride: int, lifting: bool) -> BlockTables:
+def block_tables(group: PointGroup, stride: int) -> BlockTables:
     """The one table of a group and stride."""
     with _lock:
-        return _block_tables(group, stride, lifting)
+        return _block_tables(group, stride)
 
 
-def fields_of_blocks(group: PointGroup, size: int, stride: int, lifting: bool) -> int | None:
-    """Regular fields of the blocks for each field or plane of the map; None where there is no such form."""
+def fields_of_blocks(group: PointGroup, size: int, stride: int) -> int | None:
+    """Regular fields of the blocks for each field of the map; None where there is no such form."""
     if size % stride:
         return None  # the window is not made of whole blocks
-    try:
-        return block_tables(group, stride, lifting).fields
-    except ValueError:
-        return None
+    return block_tables(group, stride).fields

@@ -35,6 +35,7 @@ struct Task {
                              // of blocks, (other, 3): plane, and row and column in the block, of each plane of them
   index_t batch, in, other, height, width, out_height, out_width;
   index_t padding;           // may be negative: crops
+  index_t stride;            // of lifting
   index_t side, cells;       // of the window
   index_t rows;              // output rows in a block; of lifting, at most
   index_t slices;            // parts of the work, for threads

@@ -1,7 +1,8 @@
 // Part of kernel.cpp: lifting, from planes without a fiber.
 //
 // Patches of a few planes are few: they are laid out, row by row for (in, cell), and multiplied by the expanded
-// filter. A block is rows of one image, so that what it writes of a channel lies in one piece.
+// filter. A block is rows of one image, so that what it writes of a channel lies in one piece. With a stride, columns
+// are staged by their remainders, so that what an output row reads of a cell lies in one piece too.
 
 const index_t PATCHES_IN_CACHE = 24 * 1024;  // floats
 const int MOST_BLOCKS = 8;
@@ -10,7 +11,9 @@ struct LiftingPlan {
   const Task &t;
   index_t channels, patch_rows;           // out; (in, cell)
   index_t blocks;                         // of an image
-  index_t stride, staged_width, staged_plane;
+  index_t stride;                         // of rows of patches
+  index_t reach, high;                    // padded columns and rows of a plane that windows see
+  index_t phase, staged_width, staged_plane;  // columns of one remainder
   index_t chunk;                          // blocks whose filter gradients are taken together
   index_t patches, staged, bias, filter, sums, tails, total;  // in the scratch
 
@@ -19,8 +22,11 @@ struct LiftingPlan {
     patch_rows = t.in * t.cells;
     blocks = ceil_div(t.out_height, t.rows);
     stride = row_stride(ceil_div(t.out_height, blocks) * t.out_width);
-    staged_width = t.out_width + t.side - 1;
-    staged_plane = row_stride((t.out_height + t.side - 1) * staged_width);
+    reach = (t.out_width - 1) * t.stride + t.side;
+    high = (t.out_height - 1) * t.stride + t.side;
+    phase = ceil_div(reach, t.stride);
+    staged_width = phase * t.stride;
+    staged_plane = row_stride(high * staged_width);
     chunk = t.filter_gradient ? max_of(1, min_of(MOST_BLOCKS, PATCHES_IN_CACHE / ((patch_rows + 1) * stride))) : 1;
     patches = 0;
     staged = patches + chunk * (patch_rows + 1) * stride;
@@ -117,20 +123,47 @@ struct Spans {
 };
 
 INLINE const float *cell_of(const LiftingPlan &p, const float *staged, index_t row) {
-  const index_t cell = row % p.t.cells;
-  return staged + row / p.t.cells * p.staged_plane + cell / p.t.side * p.staged_width + cell % p.t.side;
+  const index_t cell = row % p.t.cells, y = cell / p.t.side, x = cell % p.t.side;
+  return staged + row / p.t.cells * p.staged_plane + y * p.staged_width + x % p.t.stride * p.phase + x / p.t.stride;
+}
+
+// The padded columns of one remainder that a plane has: visits (position in it, column of the plane).
+template <class F> INLINE void each_column(const LiftingPlan &p, index_t remainder, index_t end, F visit) {
+  const Task &t = p.t;
+  const index_t first = t.padding > remainder ? ceil_div(t.padding - remainder, t.stride) : 0;
+  for (index_t i = first, x = first * t.stride + remainder; x < end; i++, x += t.stride) visit(i, x - t.padding);
+}
+
+// As stage_plane, with a stride.
+template <class T>
+void stage_strided(const LiftingPlan &p, const T *plane, index_t y, index_t rows, float *staged) {
+  const Task &t = p.t;
+  for (; rows > 0; rows--, y++, staged += p.staged_width) {
+    if (y < 0 || y >= t.height) {
+      clear(staged, p.staged_width);
+      continue;
+    }
+    const T *from = plane + y * t.width;
+    for (index_t c = 0; c < t.stride; c++) {
+      float *to = staged + c * p.phase;
+      each_column(p, c, min_of(p.reach, t.width + t.padding), [&](index_t i, index_t x) { to[i] = one(from + x); });
+    }
+  }
 }
 
 template <class T> void make_patches(const LiftingPlan &p, const LiftingBlocks &b, float *staged, float *patches) {
   const Task &t = p.t;
   const T *image = static_cast<const T *>(t.patched) + b.image * t.in * t.height * t.width;
-  for (index_t in = 0; in < t.in; in++)
-    stage_plane(t, image + in * t.height * t.width, b.first - t.padding, b.rows + t.side - 1, p.staged_width,
-                staged + in * p.staged_plane);
+  const index_t y = b.first * t.stride - t.padding, rows = (b.rows - 1) * t.stride + t.side;
+  for (index_t in = 0; in < t.in; in++, image += t.height * t.width)
+    if (t.stride == 1)
+      stage_plane(t, image, y, rows, p.staged_width, staged + in * p.staged_plane);
+    else
+      stage_strided(p, image, y, rows, staged + in * p.staged_plane);
   for (index_t k = 0; k < p.patch_rows; k++, patches += p.stride) {
     const float *from = cell_of(p, staged, k);
     float *to = patches;
-    for (index_t r = 0; r < b.rows; r++, from += p.staged_width, to += t.out_width)
+    for (index_t r = 0; r < b.rows; r++, from += t.stride * p.staged_width, to += t.out_width)
       for (index_t x = 0; x < t.out_width; x += LANES)  // spills over the next row, which is written after it
         store<LANES>(to + x, load<LANES>(from + x));
     store<LANES>(to, Lanes{});
@@ -284,10 +317,12 @@ template <class X> void write_gradient(const LiftingPlan &p, index_t image, cons
   const Task &t = p.t;
   X *to = static_cast<X *>(t.patched) + image * t.in * t.height * t.width;
   for (index_t in = 0; in < t.in; in++, staged += p.staged_plane)
-    for (index_t y = t.padding; y < t.height + t.padding; y++)
-      for (index_t x = t.padding; x < t.width + t.padding; x++, to++) {
-        const bool reached = y >= 0 && y < t.out_height + t.side - 1 && x >= 0 && x < p.staged_width;
-        put(to, reached ? staged[y * p.staged_width + x] : 0);
+    for (index_t y = t.padding; y < t.height + t.padding; y++, to += t.width)
+      for (index_t c = 0; c < t.stride; c++) {
+        const float *from = staged + y * p.staged_width + c * p.phase;
+        const index_t reach = y < p.high ? p.reach : 0;
+        each_column(p, c, t.width + t.padding,
+                    [&](index_t i, index_t x) { put(to + x, x + t.padding < reach ? from[i] : 0); });
       }
 }
 
@@ -304,8 +339,8 @@ template <class X, class Z> void lift_backwards(const LiftingPlan &p, index_t nu
                  patches, p.stride, b.positions, p.patch_rows);
     for (index_t k = 0; k < p.patch_rows; k++) {
       const float *from = patches + k * p.stride;
-      float *to = staged + (cell_of(p, staged, k) - staged) + b.first * p.staged_width;
-      for (index_t r = 0; r < b.rows; r++, from += t.out_width, to += p.staged_width)
+      float *to = staged + (cell_of(p, staged, k) - staged) + b.first * t.stride * p.staged_width;
+      for (index_t r = 0; r < b.rows; r++, from += t.out_width, to += t.stride * p.staged_width)
         for (index_t x = 0; x < t.out_width; x++) to[x] += from[x];
     }
     if (b.first + b.rows == t.out_height) write_gradient<X>(p, b.image, staged);
