@@ -56,12 +56,10 @@ def bank_values(layer, x, grad):
     return y, torch.autograd.grad(y, (x, exact.weight, exact.bias), grad.double())
 
 
-def compare_gradients(chosen, arguments, gradients, tolerance=2e-6, stride=1):
+def compare_gradients(chosen, arguments, gradients, tolerance=2e-6):
     """All that may be needed together; what is not needed is empty."""
     for need in itertools.product((True, False), repeat=3):
-        for ours, theirs, needed in zip(
-            chosen.backward(*arguments, need, stride), gradients, need, strict=True
-        ):
+        for ours, theirs, needed in zip(chosen.backward(*arguments, need), gradients, need, strict=True):
             close(ours, theirs if needed else theirs.new_empty(0), tolerance)
 
 

@@ -76,7 +76,7 @@ def test_agrees_with_the_bank(dtype, tolerance, plane, fields_in, fields_out, si
         3 * tolerance,
     )
     grad = torch.randn_like(y)
-    gradients = _backward(grad.double(), x.double(), weight.double(), *where, True, True, True)
+    gradients = _backward(grad.double(), x.double(), weight.double(), *where, 1, True, True, True)
     found_ones = ours.backward(grad, x, weight, size, padding, (True, True, True))
     for found, expected in zip(found_ones, gradients, strict=True):
         close(found, expected, 2 * tolerance)
@@ -101,7 +101,9 @@ def test_empty_batches_and_more_sites_than_a_split(monkeypatch):
     assert nothing.shape == (0, 4, 20, 29)
     assert not zero.any()
     _, gradient, _ = ours.backward(x, x, weight, 1, 0, (False, True, False))
-    _, expected, _ = _backward(x.double(), x.double(), weight.double(), generators, 1, 0, False, True, False)
+    _, expected, _ = _backward(
+        x.double(), x.double(), weight.double(), generators, 1, 0, 1, False, True, False
+    )
     close(gradient, expected, 1e-5)
 
 

@@ -10,7 +10,6 @@ from eqgan.groups import PointGroup
 from eqgan.groups.fourier import group_fourier
 from eqgan.nn.fourier.build import load
 from eqgan.nn.fourier.emit import group_header
-from eqgan.nn.fourier.lifting import Lifting
 from eqgan.nn.fourier.native import (
     SIZES,
     Filter,
@@ -18,7 +17,6 @@ from eqgan.nn.fourier.native import (
     Task,
     address,
     bias_gradient,
-    lifts,
     output_sides,
     which_are_bfloat16,
 )
@@ -28,30 +26,21 @@ _POSITIONS = 160  # at most in a block: its features stay in the second level of
 
 
 class Engine(Native):
-    """Group convolution from regular fields (stride 1) or planes (lifting) to regular fields, on contiguous
-    CPU tensors.
+    """Group convolution between regular fields with stride 1, on contiguous CPU tensors.
 
-    Maps are float32 or bfloat16, filters, biases and the filters' gradients float32. A filter of one window a
-    pair lifts, one of a window an element is between regular fields.
+    Maps are float32 or bfloat16, filters, biases and the filters' gradients float32.
     """
 
     # ---- the three operations ------------------------------------------------------------------------------
 
-    def forward(
-        self, x: Tensor, weight: Tensor, bias: Tensor | None, size: int, padding: int, stride: int = 1
-    ) -> Tensor:
-        """x (batch, in * order, h, w), weight (out, in, order * size^2), bias (out) or None.
-
-        Of lifting, x (batch, in, h, w) and weight (out, in, size^2), with any stride.
-        """
-        if lifts(weight, size):
-            return Lifting(self).forward(x, weight, bias, size, padding, stride)
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, size: int, padding: int) -> Tensor:
+        """x (batch, in * order, h, w), weight (out, in, order * size^2), bias (out) or None."""
         return self.forward_packed(x, self.pack(weight, size), bias, len(weight), size, padding)
 
     def forward_packed(
         self, x: Tensor, packed: Tensor, bias: Tensor | None, fields: int, size: int, padding: int
     ) -> Tensor:
-        """Between regular fields."""
+        """For a filter that was packed."""
         out = x.new_empty(len(x), fields * self.group.order, *output_sides(x, size, padding))
         packed, bias = packed.contiguous(), None if bias is None else bias.contiguous()
         self._run(x, size, padding, fields, filter=packed, bias=bias, out=out)
@@ -65,11 +54,8 @@ class Engine(Native):
         size: int,
         padding: int,
         need: tuple[bool, bool, bool],
-        stride: int = 1,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of x, of the weight and of the bias, of those that are needed (else empty tensors)."""
-        if lifts(weight, size):
-            return Lifting(self).backward(out_gradient, x, weight, size, padding, stride, need)
         of_bias = bias_gradient(out_gradient, weight) if need[2] else weight.new_empty(0)
         return *self._backward(out_gradient, x, weight, size, padding, need[:2]), of_bias
 
@@ -82,7 +68,7 @@ class Engine(Native):
         padding: int,
         need: tuple[bool, bool],
     ) -> tuple[Tensor, Tensor]:
-        """Of regular fields, in one pass.
+        """In one pass.
 
         The gradient of x is a group convolution of the output's gradient with the transposed filter; it needs
         neighbourhoods of the output's gradient, and the filter's gradient is taken from the same ones.

@@ -19,7 +19,7 @@ float32.
 import itertools
 from functools import cache
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +29,7 @@ from torch.utils.flop_counter import register_flop_formula
 from eqgan.groups import POINT_GROUPS, PointGroup, intertwiner_index
 from eqgan.groups.representation import regular, trivial
 from eqgan.nn.fourier.engine import Engine, engine
-from eqgan.nn.fourier.lifting import FEWEST_SITES
+from eqgan.nn.fourier.lifting import FEWEST_SITES, Lifting
 from eqgan.nn.fourier.native import bias_gradient, lifts
 from eqgan.nn.fourier.triton_engine import TritonEngine, triton_engine
 
@@ -58,9 +58,27 @@ def group_of(generators: tuple[int, ...]) -> PointGroup:
     return next(known, PointGroup("unnamed", matrices))
 
 
-def _output_shape(
-    x: Tensor, weight: Tensor, order: int, size: int, padding: int, stride: int = 1
-) -> list[Any]:
+class Window(NamedTuple):
+    """The numbers among the arguments of the operators."""
+
+    generators: list[int]
+    size: int
+    padding: int
+    stride: int = 1
+
+    @property
+    def group(self) -> PointGroup:
+        return group_of(tuple(self.generators))
+
+    def output_shape(self, x: Tensor, fields: int) -> list[Any]:
+        """Of maps that may be recorded ones, whose sides are no integers."""
+        _require_window(x, self.size, self.padding)
+        sides = [(length + 2 * self.padding - self.size) // self.stride + 1 for length in x.shape[2:]]
+        return [x.shape[0], fields * self.group.order, *sides]
+
+
+def _output_shape(x: Tensor, weight: Tensor, window: Window) -> list[Any]:
+    order, size = window.group.order, window.size
     entries, cells = weight.shape[2] if weight.ndim == 3 else 0, size * size
     fiber = 1 if entries == cells else order
     if x.ndim != 4 or weight.ndim != 3 or x.shape[1] != weight.shape[1] * fiber:
@@ -75,11 +93,9 @@ def _output_shape(
         raise ValueError(
             f"expected order * size^2 = {order * cells} weights a pair, or {cells} to lift, got {entries}"
         )
-    if stride < 1:
-        raise ValueError(f"expected a stride of at least 1, got {stride}")
-    _require_window(x, size, padding)
-    sides = [(length + 2 * padding - size) // stride + 1 for length in x.shape[2:]]  # recorded ones too
-    return [x.shape[0], weight.shape[0] * order, *sides]
+    if window.stride < 1:
+        raise ValueError(f"expected a stride of at least 1, got {window.stride}")
+    return window.output_shape(x, len(weight))
 
 
 def _require_window(x: Tensor, size: int, padding: int) -> None:
@@ -119,42 +135,28 @@ def _bank(weight: Tensor, group: PointGroup, size: int) -> Tensor:
     return bank.reshape(len(weight) * group.order, -1, size, size)
 
 
-def _forward(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    generators: list[int],
-    size: int,
-    padding: int,
-    stride: int = 1,
-) -> Tensor:
-    group = group_of(tuple(generators))
-    _output_shape(x, weight, group.order, size, padding, stride)
+def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Tensor:
+    window = Window(*how)
+    group, size = window.group, window.size
+    _output_shape(x, weight, window)
     _check_bias(bias, len(weight))
     wide = None if bias is None else bias.repeat_interleave(group.order).to(x.dtype)
-    return F.conv2d(x, _bank(weight, group, size).to(x.dtype), wide, stride, padding).contiguous()
+    bank = _bank(weight, group, size).to(x.dtype)
+    return F.conv2d(x, bank, wide, window.stride, window.padding).contiguous()
 
 
 def _backward(
-    out_gradient: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    generators: list[int],
-    size: int,
-    padding: int,
-    stride: int,
-    need_x: bool,
-    need_weight: bool,
-    need_bias: bool,
+    out_gradient: Tensor, x: Tensor, weight: Tensor, *how_and_need: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    group = group_of(tuple(generators))
-    _check_gradient(out_gradient, _output_shape(x, weight, group.order, size, padding, stride))
+    window, (need_x, need_weight, need_bias) = Window(*how_and_need[:4]), how_and_need[4:]
+    group, size = window.group, window.size
+    _check_gradient(out_gradient, _output_shape(x, weight, window))
     gradients = torch.ops.aten.convolution_backward(
         out_gradient,
         x,
         _bank(weight, group, size).to(x.dtype),
         None,
-        *([stride, stride], [padding, padding], [1, 1], False, [0, 0], 1),
+        *([window.stride] * 2, [window.padding] * 2, [1, 1], False, [0, 0], 1),
         [need_x, need_weight, False],
     )
     x_gradient, w_gradient = x.new_empty(0), weight.new_empty(0)
@@ -187,66 +189,45 @@ def _engine(
     return engine(group) if on_cpu else triton_engine(group)
 
 
-def _serves(made: Engine | TritonEngine, weight: Tensor, size: int, stride: int, shape: list[Any]) -> bool:
-    """On a GPU the dense convolution lifts; and so it does maps that do not fill a vector."""
-    if not lifts(weight, size):
-        return stride == 1
-    return isinstance(made, Engine) and shape[2] * shape[3] >= FEWEST_SITES
+def _serving(
+    made: Engine | TritonEngine | None, weight: Tensor, window: Window, shape: list[Any]
+) -> tuple[Any, tuple[int, ...]] | None:
+    """Who serves such a filter, and the numbers that it is told; None: the bank does.
+
+    On a GPU the dense convolution lifts; and so it does maps that do not fill a vector.
+    """
+    _, size, padding, stride = window
+    if lifts(weight, size):
+        if not isinstance(made, Engine) or shape[2] * shape[3] < FEWEST_SITES:
+            return None
+        return Lifting(made), (size, padding, stride)
+    return (made, (size, padding)) if made is not None and stride == 1 else None
 
 
-def _forward_fast(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    generators: list[int],
-    size: int,
-    padding: int,
-    stride: int = 1,
-) -> Tensor:
-    group = group_of(tuple(generators))
-    shape = _output_shape(x, weight, group.order, size, padding, stride)
-    made = _engine(group, (x,), (weight, bias))
+def _forward_fast(x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Tensor:
+    window = Window(*how)
+    shape, made = _output_shape(x, weight, window), _engine(window.group, (x,), (weight, bias))
     _check_bias(bias, len(weight))
-    if made is None or not _serves(made, weight, size, stride, shape):
-        return _forward(x, weight, bias, generators, size, padding, stride)
-    if isinstance(made, Engine):
-        return made.forward(x.contiguous(), weight, bias, size, padding, stride)
-    return made.forward(x.contiguous(), weight, bias, size, padding)
+    if (served := _serving(made, weight, window, shape)) is None:
+        return _forward(x, weight, bias, *how)
+    return served[0].forward(x.contiguous(), weight, bias, *served[1])
 
 
 def _backward_fast(
-    out_gradient: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    generators: list[int],
-    size: int,
-    padding: int,
-    stride: int,
-    need_x: bool,
-    need_weight: bool,
-    need_bias: bool,
+    out_gradient: Tensor, x: Tensor, weight: Tensor, *how_and_need: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    need, group = (need_x, need_weight, need_bias), group_of(tuple(generators))
-    _check_gradient(out_gradient, _output_shape(x, weight, group.order, size, padding, stride))
-    made = _engine(group, (out_gradient, x), (weight,))
-    if made is None or not _serves(made, weight, size, stride, list(out_gradient.shape)):
-        return _backward(out_gradient, x, weight, generators, size, padding, stride, *need)
-    tensors = out_gradient.contiguous(), x.contiguous(), weight
-    if isinstance(made, Engine):
-        return made.backward(*tensors, size, padding, need, stride)
-    return made.backward(*tensors, size, padding, need)
+    window, need = Window(*how_and_need[:4]), how_and_need[4:]
+    shape = _output_shape(x, weight, window)
+    _check_gradient(out_gradient, shape)
+    made = _engine(window.group, (out_gradient, x), (weight,))
+    if (served := _serving(made, weight, window, shape)) is None:
+        return _backward(out_gradient, x, weight, *how_and_need)
+    return served[0].backward(out_gradient.contiguous(), x.contiguous(), weight, *served[1], need)
 
 
-def _packed_cpu(
-    x: Tensor,
-    packed: Tensor,
-    bias: Tensor | None,
-    generators: list[int],
-    size: int,
-    padding: int,
-    fields: int,
-) -> Tensor:
-    group = group_of(tuple(generators))
+def _packed_cpu(x: Tensor, packed: Tensor, bias: Tensor | None, *how_and_fields: Any) -> Tensor:
+    window, fields = Window(*how_and_fields[:3]), how_and_fields[3]
+    group, size = window.group, window.size
     made = _engine(group, (x,), (packed, bias))
     if not isinstance(made, Engine):
         raise ValueError(
@@ -259,38 +240,21 @@ def _packed_cpu(
             f"expected maps (batch, in * {group.order}, height, width) and the filter that was packed for "
             f"them, got {tuple(x.shape)} and {packed.numel()} numbers"
         )
-    _require_window(x, size, padding)
-    return made.forward_packed(x.contiguous(), packed, bias, fields, size, padding)
+    _require_window(x, size, window.padding)
+    return made.forward_packed(x.contiguous(), packed, bias, fields, size, window.padding)
 
 
 # ---- what torch asks of an operator ------------------------------------------------------------------------
 
 
-def _forward_fake(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    generators: list[int],
-    size: int,
-    padding: int,
-    stride: int = 1,
-) -> Tensor:
-    order = group_of(tuple(generators)).order
-    return x.new_empty(_output_shape(x, weight, order, size, padding, stride))
+def _forward_fake(x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Tensor:
+    return x.new_empty(_output_shape(x, weight, Window(*how)))
 
 
 def _backward_fake(
-    out_gradient: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    generators: list[int],
-    size: int,
-    padding: int,
-    stride: int,
-    need_x: bool,
-    need_weight: bool,
-    need_bias: bool,
+    out_gradient: Tensor, x: Tensor, weight: Tensor, *how_and_need: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
+    need_x, need_weight, need_bias = how_and_need[4:]
     return (
         x.new_empty(x.shape if need_x else (0,)),
         weight.new_empty(weight.shape if need_weight else (0,)),
@@ -298,17 +262,8 @@ def _backward_fake(
     )
 
 
-def _packed_fake(
-    x: Tensor,
-    packed: Tensor,
-    bias: Tensor | None,
-    generators: list[int],
-    size: int,
-    padding: int,
-    fields: int,
-) -> Tensor:
-    height, width = (length + 2 * padding - size + 1 for length in x.shape[2:])
-    return x.new_empty(x.shape[0], fields * group_of(tuple(generators)).order, height, width)
+def _packed_fake(x: Tensor, packed: Tensor, bias: Tensor | None, *how_and_fields: Any) -> Tensor:
+    return x.new_empty(Window(*how_and_fields[:3]).output_shape(x, how_and_fields[3]))
 
 
 def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
