@@ -94,8 +94,11 @@ def others_ms(case: dict[str, Any], kind: str) -> float:
 
 
 def kinds_of(cases: Cases) -> list[str]:
-    """Those that all of them were measured for; a file of another machine may lack the newest."""
-    return [kind for kind in choice.LIFTING_KINDS if cases and all(kind in case for case in cases)]
+    """Those that all of them were measured for; a file of another machine may lack the newest, of images."""
+    found = [kind for kind in choice.LIFTING_KINDS if all(kind in case for case in cases)]
+    if missing := set(choice.KINDS) - set(found):
+        raise SystemExit(f"not measured for every case: {', '.join(sorted(missing))}; run fast_conv.py first")
+    return found
 
 
 def fit(cases: Cases) -> dict[str, Any]:
@@ -175,7 +178,7 @@ def main() -> None:
         results["choice"] = {part: check(cases) for part in ON_CPU if (cases := of(results, part))}
     write_cases(options.results, results)
     held_out = [told for part, told in results["choice"].items() if part.endswith("held_out")]
-    worst = max(told["worst_taken"] for part in held_out for told in part.values())
+    worst = max((told["worst_taken"] for part in held_out for told in part.values()), default=0.0)
     missed = [row for row in results["gates"] if row["at_most"] and row["ratio"] > row["at_most"]]
     if missed or worst > WORST:
         sys.exit(f"{len(missed)} gates missed; worst held-out case that is taken: {worst}, at most {WORST}")

@@ -1,6 +1,7 @@
 """When a layer may take a shorter way that gives the same numbers and nothing else."""
 
 import torch
+from torch import Tensor
 from torch.autograd import forward_ad
 
 _WITHOUT_NUMBERS = (torch._C._TorchDispatchModeKey.FAKE, torch._C._TorchDispatchModeKey.PROXY)
@@ -28,6 +29,11 @@ def is_ordinary_call() -> bool:
     if is_differentiated_forwards() or torch._C._functorch.peek_interpreter_stack() is not None:
         return False
     return all(torch._C._get_dispatch_mode(mode) is None for mode in _WITHOUT_NUMBERS)
+
+
+def is_batched(x: Tensor) -> bool:
+    """Whether it stands for many (``torch.func.vmap``, ``autograd.grad(is_grads_batched=True)``)."""
+    return bool(torch._C._functorch.is_batchedtensor(x) or torch._C._functorch.is_legacy_batchedtensor(x))
 
 
 def only_numbers_wanted() -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eqgan.nn.eager import is_ordinary_call
+from eqgan.nn.eager import is_batched, is_ordinary_call
 
 
 def maximum(x: Tensor, dim: int) -> Tensor:
@@ -17,7 +17,7 @@ def maximum(x: Tensor, dim: int) -> Tensor:
     wanted these maps become contiguous first; a copy is little beside that.
 
     Args:
-        x: any shape, with ``dim`` short.
+        x: any shape, with ``dim`` short, as a fiber is: what shares is counted in the type of the maps.
         dim: not negative.
     """
     if x.requires_grad and torch.is_grad_enabled() and x.device.type == "cpu" and is_ordinary_call():
@@ -38,4 +38,5 @@ class _Maximum(torch.autograd.Function):
         x, largest = (saved.detach() for saved in ctx.saved_tensors)
         there = torch.eq(x, largest.unsqueeze(ctx.dim), out=torch.empty_like(x))  # 1 or 0, never a boolean
         share = (gradients[0] / reduce(torch.add, there.unbind(ctx.dim))).unsqueeze(ctx.dim)
-        return (there * share if torch.is_grad_enabled() else there.mul_(share)), None
+        apart = torch.is_grad_enabled() or is_batched(share)
+        return (there * share if apart else there.mul_(share)), None

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from eqgan.groups import P2, P2MM, P4, P4M, regular, scalar
-from eqgan.nn import LiftingConv2d
+from eqgan.nn import GroupPool, LiftingConv2d
 from eqgan.nn.fourier import choice, convolution_paths, engine, lifting
 from eqgan.nn.fourier.operator import flat_generators
 from eqgan.nn.fourier.tables import FilterTables
@@ -304,6 +304,10 @@ def test_chosen_apart_where_images_want_a_gradient(monkeypatch, stride, fit):
     with torch.autocast("cpu", torch.bfloat16):
         assert not layer._fourier.takes(wanted, layer.weight)
     assert make(stride=3 - stride)._fourier is None, "not measured"
+    first = LiftingConv2d(scalar(P4, 1), regular(P4, 2), 3, padding=1)
+    again = nn.Sequential(first, GroupPool(regular(P4, 2)), layer)
+    taken = {"0": "bank", "2": "fourier"}
+    assert convolution_paths(again, x[:, :1]) == taken, "lifted again: its input wants a gradient"
     times["training"] = times.pop("images")
     layer = make(stride=stride)
     assert layer._fourier.takes(wanted, layer.weight), "as in training where nobody measured it"

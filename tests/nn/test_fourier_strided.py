@@ -13,7 +13,7 @@ from eqgan.groups import P2, P2MM, P4, P4M, PM, regular
 from eqgan.nn import GroupConv2d, UpsampleConv2d
 from eqgan.nn.fourier import choice, convolution_paths, engine, strided
 from eqgan.nn.fourier.operator import flat_generators
-from eqgan.nn.fourier.tables import BlockTables, fields_of_blocks
+from eqgan.nn.fourier.tables import BlockTables, sites_of_block
 from eqgan.testing import assert_equivariant
 from tests.nn.test_fourier import bank_values, close, views
 
@@ -163,8 +163,8 @@ def test_blocks_hold_what_their_definition_says():
 
 
 def test_what_has_no_blocks():
-    assert fields_of_blocks(P4.point_group, 4, 2) == 4
-    assert fields_of_blocks(P4.point_group, 3, 2) is None
+    assert sites_of_block(4, 2) == 4
+    assert sites_of_block(3, 2) is None
     assert make(size=3, stride=2, padding=1)._fourier is None
     with pytest.raises(ValueError, match="whole 2x2 blocks, got"):
         torch.ops.eqgan.to_blocks(torch.randn(1, 4, 5, 6), flat_generators(P4.point_group), 2, 0)

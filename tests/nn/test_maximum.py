@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from eqgan.groups import P4, regular
-from eqgan.nn import GroupPool
+from eqgan.nn import GlobalPool2d, GroupPool
 from eqgan.nn.maximum import _Maximum, maximum
 
 
@@ -52,6 +52,26 @@ def test_layouts(layout):
         function(own).pow(2).sum().backward()
         found.append(own.grad)
     torch.testing.assert_close(*found)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_batched_gradients():
+    """Of both kinds of vmap: what they stand for cannot be changed in place."""
+    x = tied().requires_grad_()
+    weights = torch.randn(4, *x.amax(2).shape, generator=torch.Generator().manual_seed(1)).double()
+    (exact,) = torch.autograd.grad(x.amax(2), x, weights, is_grads_batched=True)
+    y = maximum(x, 2)
+    (ours,) = torch.autograd.grad(y, x, weights, is_grads_batched=True, retain_graph=True)
+    torch.testing.assert_close(ours, exact)
+    (ours,) = torch.func.vmap(lambda w: torch.autograd.grad(y, x, w, retain_graph=True))(weights)
+    torch.testing.assert_close(ours, exact)
+
+
+def test_ties_of_whole_maps_are_counted_exactly():
+    """784 of them, which bfloat16 does not count."""
+    x = torch.zeros(1, 1, 28, 28, dtype=torch.bfloat16, requires_grad=True)
+    GlobalPool2d("max")(x).sum().backward()
+    torch.testing.assert_close(x.grad.double().sum().item(), 1.0, rtol=2**-8, atol=0)
 
 
 def test_nan_is_seen():

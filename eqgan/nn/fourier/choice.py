@@ -12,11 +12,13 @@ import torch
 
 from eqgan.groups import PointGroup
 from eqgan.groups.fourier import group_fourier
-from eqgan.nn.fourier.tables import fields_of_blocks
+from eqgan.nn.fourier.tables import sites_of_block
 
 MODES = ("auto", "bank", "fourier")
 KINDS = ("training", "eval", "training_bf16", "eval_bf16")
-LIFTING_KINDS = (*KINDS, "images", "images_bf16")  # in training, where images want a gradient: of generators
+# In training where what is lifted wants a gradient too: in steps of generators and in penalties of their
+# discriminators, and where networks lift again.
+LIFTING_KINDS = (*KINDS, "images", "images_bf16")
 MEASURED = Path(__file__).parent / "measured.json"
 NEVER = sys.maxsize
 MOST_PATCH_ROWS = 27  # planes times cells; beyond, lifting waits for multiplications as a dense one does
@@ -93,11 +95,9 @@ class Work:
         """Of a layer that the fast path can serve at all; of a transposed one, for a site of its blocks."""
         group, size, fields_in, fields_out, lifting, stride, transposed = layer
         if stride > 1 and not lifting:
-            blocks = fields_of_blocks(group, size, stride)
+            blocks = sites_of_block(size, stride)
             if blocks is None:
-                raise ValueError(
-                    f"expected a stride that makes blocks, got {stride} for a window of {size} under {group}"
-                )
+                raise ValueError(f"expected a stride that makes blocks, got {stride} for a window of {size}")
             if transposed:
                 work = cls.of(Layer(group, size // stride, fields_in, fields_out * blocks))
                 return replace(work, moved=work.values[1])

@@ -16,7 +16,7 @@ from eqgan.nn.fourier.lifting import FEWEST_SITES
 from eqgan.nn.fourier.native import output_side
 from eqgan.nn.fourier.operator import flat_generators
 from eqgan.nn.fourier.strided import filter_of_blocks, transposed_filter_of_blocks
-from eqgan.nn.fourier.tables import block_tables, fields_of_blocks
+from eqgan.nn.fourier.tables import block_tables, sites_of_block
 from eqgan.nn.fourier.triton_engine import triton_engine
 
 DTYPES = {"cpu": (torch.float32, torch.bfloat16), "cuda": (torch.float32, torch.bfloat16, torch.float16)}
@@ -66,7 +66,7 @@ class FourierPath:
         known = (lifting or in_type.representation.is_regular) and out_type.representation.is_regular
         if not known or group.order == 1 or (lifting and transposed):
             return None
-        if stride > 1 and not lifting and fields_of_blocks(group, size, stride) is None:
+        if stride > 1 and not lifting and sites_of_block(size, stride) is None:
             return None
         multiplicities = in_type.multiplicity, out_type.multiplicity
         layer = Layer(group, size, *multiplicities, lifting, stride, transposed)
@@ -196,8 +196,8 @@ def _recorded() -> bool:
 def convolution_paths(network: nn.Module, *inputs: Any) -> dict[str, str]:
     """Which way each group convolution of a network takes for these inputs: ``{"body.3": "fourier", ...}``.
 
-    In training, that is, where gradients are wanted; under autocast if it is called there. ``"bank"`` is the
-    dense convolution with the expanded filter.
+    In training of this network, where all but the first layer pass gradients on to their inputs; under
+    autocast if it is called there. ``"bank"`` is the dense convolution with the expanded filter.
     """
     network = copy.deepcopy(network).eval()
     found: dict[str, str] = {}
@@ -206,7 +206,8 @@ def convolution_paths(network: nn.Module, *inputs: Any) -> dict[str, str]:
         def hook(module: Any, inputs: tuple[Tensor, ...]) -> None:
             path = module._fourier
             with torch.enable_grad():
-                taken = path is not None and path.takes(inputs[0], module.weight)
+                x = inputs[0].detach().requires_grad_(bool(found))
+                taken = path is not None and path.takes(x, module.weight)
             found[name] = "fourier" if taken else "bank"
 
         return hook

@@ -33,7 +33,6 @@ class BlockTables:
     element g what the map has at (g, g c).
 
     Attributes:
-        fields: regular fields of the blocks, for each field of the map.
         source: (fields * order, 3), for each plane of the blocks the plane of the field, row and column that
             it holds.
     """
@@ -41,7 +40,7 @@ class BlockTables:
     def __init__(self, group: PointGroup, stride: int) -> None:
         sites = window_action(group, stride).T  # (fields, order)
         planes = np.broadcast_to(np.arange(group.order), sites.shape)
-        self.group, self.stride, self.fields = group, stride, stride * stride
+        self.group, self.stride = group, stride
         self.source = _int32(np.stack([planes, *np.divmod(sites, stride)], axis=-1).reshape(-1, 3))
 
     def filter_order(self, size: int, transposed: bool = False) -> NDArray[np.int64]:
@@ -78,8 +77,8 @@ class BlockTables:
     def _at_entries(self, found: NDArray[np.int64], blocks: int) -> NDArray[np.int64]:
         """What was found for each field, plane and cell, where the blocks' filter has them."""
         of_blocks = intertwiner_index(regular(self.group), regular(self.group), blocks)[0][0]
-        order = np.empty((self.fields, of_blocks.size), dtype=np.int64)
-        order[:, of_blocks.flatten()] = found.reshape(self.fields, -1)
+        order = np.empty((self.stride**2, of_blocks.size), dtype=np.int64)
+        order[:, of_blocks.flatten()] = found.reshape(self.stride**2, -1)
         return order
 
 
@@ -114,8 +113,6 @@ def block_tables(group: PointGroup, stride: int) -> BlockTables:
         return _block_tables(group, stride)
 
 
-def fields_of_blocks(group: PointGroup, size: int, stride: int) -> int | None:
-    """Regular fields of the blocks for each field of the map; None where there is no such form."""
-    if size % stride:
-        return None  # the window is not made of whole blocks
-    return block_tables(group, stride).fields
+def sites_of_block(size: int, stride: int) -> int | None:
+    """Regular fields of the blocks for each field of the map; None for a window not made of whole blocks."""
+    return None if size % stride else stride**2

@@ -34,7 +34,7 @@ struct Task {
                              // (ORDER, cells): which cell of the base filter the filter of each element has there;
                              // of blocks, (other, 3): plane, and row and column in the block, of each plane of them
   index_t batch, in, other, height, width, out_height, out_width;
-  index_t padding;           // may be negative: crops
+  index_t padding;           // of regular fields it may be negative: crops
   index_t stride;            // of lifting
   index_t side, cells;       // of the window
   index_t rows;              // output rows in a block; of lifting, at most

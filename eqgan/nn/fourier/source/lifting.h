@@ -11,7 +11,7 @@ struct LiftingPlan {
   const Task &t;
   index_t channels, patch_rows;           // out; (in, cell)
   index_t blocks;                         // of an image
-  index_t stride;                         // of rows of patches
+  index_t patch_stride;                   // between rows of patches
   index_t reach, high;                    // padded columns and rows of a plane that windows see
   index_t phase, staged_width, staged_plane;  // columns of one remainder
   index_t chunk;                          // blocks whose filter gradients are taken together
@@ -21,15 +21,15 @@ struct LiftingPlan {
     channels = t.other * ORDER;
     patch_rows = t.in * t.cells;
     blocks = ceil_div(t.out_height, t.rows);
-    stride = row_stride(ceil_div(t.out_height, blocks) * t.out_width);
+    patch_stride = row_stride(ceil_div(t.out_height, blocks) * t.out_width);
     reach = (t.out_width - 1) * t.stride + t.side;
     high = (t.out_height - 1) * t.stride + t.side;
     phase = ceil_div(reach, t.stride);
     staged_width = phase * t.stride;
     staged_plane = row_stride(high * staged_width);
-    chunk = t.filter_gradient ? max_of(1, min_of(MOST_BLOCKS, PATCHES_IN_CACHE / ((patch_rows + 1) * stride))) : 1;
+    chunk = t.filter_gradient ? max_of(1, min_of(MOST_BLOCKS, PATCHES_IN_CACHE / ((patch_rows + 1) * patch_stride))) : 1;
     patches = 0;
-    staged = patches + chunk * (patch_rows + 1) * stride;
+    staged = patches + chunk * (patch_rows + 1) * patch_stride;
     bias = staged + t.in * staged_plane + 2 * LANES;
     filter = round_up(bias + max_of(channels, patch_rows), 16);
     sums = filter + (t.filter ? max_of(round_up(channels, TILE) * patch_rows, round_up(patch_rows, TILE) * channels) : 0);
@@ -160,7 +160,7 @@ template <class T> void make_patches(const LiftingPlan &p, const LiftingBlocks &
       stage_plane(t, image, y, rows, p.staged_width, staged + in * p.staged_plane);
     else
       stage_strided(p, image, y, rows, staged + in * p.staged_plane);
-  for (index_t k = 0; k < p.patch_rows; k++, patches += p.stride) {
+  for (index_t k = 0; k < p.patch_rows; k++, patches += p.patch_stride) {
     const float *from = cell_of(p, staged, k);
     float *to = patches;
     for (index_t r = 0; r < b.rows; r++, from += t.stride * p.staged_width, to += t.out_width)
@@ -212,7 +212,7 @@ template <class X, class Y> void lift(const LiftingPlan &p, index_t number, floa
   for (index_t n = 0; n < p.channels; n++) bias[n] = t.bias ? t.bias[n / ORDER] : 0;
   for (LiftingBlocks b(p, number, 1); b.next();) {
     make_patches<X>(p, b, staged, patches);
-    lift_product(patches, p.stride, filter, p.patch_rows, bias, static_cast<Y *>(t.out) + b.start(0),
+    lift_product(patches, p.patch_stride, filter, p.patch_rows, bias, static_cast<Y *>(t.out) + b.start(0),
                  t.out_height * t.out_width, b.positions, p.channels);
   }
 }
@@ -231,20 +231,20 @@ void dot_tile(const LiftingPlan &p, const LiftingChunk<T> &chunk, const float *f
   Lanes sum[ROWS][COLUMNS];
   UNROLL for (int k = 0; k < ROWS; k++)
     UNROLL for (int n = 0; n < COLUMNS; n++) sum[k][n] = load<LANES>(sums + (k * p.channels + n) * LANES);
-  for (index_t i = 0; i < chunk.count; i++, f += (p.patch_rows + 1) * p.stride, tail += p.channels * LANES) {
+  for (index_t i = 0; i < chunk.count; i++, f += (p.patch_rows + 1) * p.patch_stride, tail += p.channels * LANES) {
     const T *z = chunk.z[i] + channel * plane;
     index_t x = 0;
     for (; x + LANES <= chunk.positions[i]; x += LANES) {
       Lanes y[COLUMNS];
       UNROLL for (int n = 0; n < COLUMNS; n++) y[n] = load<LANES>(z + n * plane + x);
       UNROLL for (int k = 0; k < ROWS; k++) {
-        const Lanes a = load<LANES>(f + k * p.stride + x);
+        const Lanes a = load<LANES>(f + k * p.patch_stride + x);
         UNROLL for (int n = 0; n < COLUMNS; n++) sum[k][n] += a * y[n];
       }
     }
     if (x == chunk.positions[i]) continue;
     UNROLL for (int k = 0; k < ROWS; k++) {
-      const Lanes a = load<LANES>(f + k * p.stride + x);
+      const Lanes a = load<LANES>(f + k * p.patch_stride + x);
       UNROLL for (int n = 0; n < COLUMNS; n++) sum[k][n] += a * load<LANES>(tail + n * LANES);
     }
   }
@@ -258,7 +258,7 @@ template <int ROWS, int COLUMNS, class T>
 INLINE index_t dot_rows(const LiftingPlan &p, const LiftingChunk<T> &chunk, const float *patches, index_t channel,
                         const float *tails, float *sums, index_t k) {
   for (; k + ROWS <= p.patch_rows + 1; k += ROWS)
-    dot_tile<ROWS, COLUMNS>(p, chunk, patches + k * p.stride, channel, tails + channel * LANES,
+    dot_tile<ROWS, COLUMNS>(p, chunk, patches + k * p.patch_stride, channel, tails + channel * LANES,
                             sums + (k * p.channels + channel) * LANES);
   return k;
 }
@@ -297,7 +297,7 @@ template <class X, class Z> void lift_filter_gradient(const LiftingPlan &p, inde
   LiftingBlocks b(p, number, 1);
   for (LiftingChunk<Z> chunk;;) {
     for (chunk.count = 0; chunk.count < p.chunk && b.next(); chunk.count++) {
-      float *own = patches + chunk.count * (p.patch_rows + 1) * p.stride, *ones = own + p.patch_rows * p.stride;
+      float *own = patches + chunk.count * (p.patch_rows + 1) * p.patch_stride, *ones = own + p.patch_rows * p.patch_stride;
       make_patches<X>(p, b, staged, own);
       for (index_t x = 0; x < b.positions; x += LANES) store<LANES>(ones + x, Lanes{} + 1.0f);
       store<LANES>(ones + b.positions, Lanes{});
@@ -336,9 +336,9 @@ template <class X, class Z> void lift_backwards(const LiftingPlan &p, index_t nu
   for (LiftingBlocks b(p, number, p.blocks); b.next();) {
     if (b.first == 0) clear(staged, t.in * p.staged_plane);
     lift_product(static_cast<const Z *>(t.plain) + b.start(0), t.out_height * t.out_width, filter, p.channels, none,
-                 patches, p.stride, b.positions, p.patch_rows);
+                 patches, p.patch_stride, b.positions, p.patch_rows);
     for (index_t k = 0; k < p.patch_rows; k++) {
-      const float *from = patches + k * p.stride;
+      const float *from = patches + k * p.patch_stride;
       float *to = staged + (cell_of(p, staged, k) - staged) + b.first * t.stride * p.staged_width;
       for (index_t r = 0; r < b.rows; r++, from += t.out_width, to += t.stride * p.staged_width)
         for (index_t x = 0; x < t.out_width; x++) to[x] += from[x];
