@@ -402,6 +402,9 @@ def test_chosen_by_size(monkeypatch):
     assert choice.least_sites("eval", choice.Layer(P4.point_group, 3, 4, 3, True)) == choice.NEVER, (
         "36 rows of patches"
     )
+    measured["regular"]["fewest_sites"] = 10 * expected
+    assert choice.least_sites("eval", choice.Layer(P4.point_group, 3, 2, 3)) == 10 * expected
+    del measured["regular"]["fewest_sites"]
     times["eval_bf16"] = {"fourier": [0.0, 0.0, 9.0, 0.0, 0.0, 0.0, 0.0], "bank": slow}
     chosen = FourierPath.of(regular(P4, 2), regular(P4, 3), 3, 1, 1)
     assert chosen.least_sites == {**dict.fromkeys(choice.KINDS, expected), "eval_bf16": choice.NEVER}

@@ -151,7 +151,8 @@ def least_sites(kind: str, layer: Layer) -> int:
         return NEVER
     if kind not in fits["times"]:  # not measured: a gradient of images more is in favour of the fast path
         kind = kind.replace("images", "training")
-    return crossing(Work.of(layer), fits["times"][kind], fits["margins"][kind])
+    found = crossing(Work.of(layer), fits["times"][kind], fits["margins"][kind])
+    return max(found, fits.get("fewest_sites", 0))  # nothing is said of fewer than were measured
 
 
 def crossing(work: Work, fit: dict[str, list[float]], margin: float) -> int:
