@@ -52,10 +52,13 @@ class Case(NamedTuple):
     lifting: bool = False
     stride: int = 1
     transposed: bool = False
+    whole: bool = False
 
     @property
     def padding(self) -> int:
-        """Keeps the side, or divides it by the stride, or multiplies it."""
+        """Keeps the side, or divides it by the stride, or multiplies it, or leaves one site of it."""
+        if self.whole:
+            return 0
         return self.size // 2 if self.stride == 1 else (self.size - self.stride) // 2
 
     @property
@@ -69,7 +72,7 @@ class Case(NamedTuple):
     @property
     def name(self) -> dict[str, Any]:
         named = {**self._asdict(), "group": self.group.name, "fields": list(self.fields)}
-        usual = {"lifting": False, "stride": 1, "transposed": False}
+        usual = {"lifting": False, "stride": 1, "transposed": False, "whole": False}
         return {key: value for key, value in named.items() if key not in usual or value != usual[key]}
 
 
@@ -98,6 +101,8 @@ def candidates(case: Case, device: str) -> dict[str, Candidate]:
         bias = torch.zeros(channels[0], device=device, requires_grad=True)
 
         def dense(x: torch.Tensor, weight: Any = weight, bias: Any = bias) -> torch.Tensor:
+            if case.whole and x.is_contiguous():  # a matrix product is faster than F.conv2d
+                return F.linear(x.flatten(1), weight.flatten(1), bias)[:, :, None, None]
             convolve = F.conv_transpose2d if case.transposed else F.conv2d
             return convolve(x, weight, bias, case.stride, case.padding)
 
@@ -290,6 +295,25 @@ def transposed_held_out(count: int = 24) -> list[Case]:
     ]
 
 
+def whole() -> list[Case]:
+    """The last layer of a discriminator: maps as large as the window."""
+    fields = [(8, 8), (16, 32), (32, 16)]
+    sevens = itertools.product((P2, P4, P4M), fields, (7,), (1, 8, 64))
+    fours = itertools.product((P4, P4M), [(16, 16), (64, 8)], (4,), (4, 32, 128))
+    return [Case(g, pair, side, side, batch, whole=True) for g, pair, side, batch in (*sevens, *fours)]
+
+
+def whole_held_out(count: int = 24) -> list[Case]:
+    draw = random.Random(6)
+    found = []
+    for _ in range(count):
+        side = draw.choice([3, 4, 5, 6, 7, 7, 8])
+        fields = draw.choice([3, 6, 11, 23, 32, 48]), draw.choice([3, 6, 11, 12, 23, 32])
+        batch = draw.choice([1, 2, 4, 8, 16, 32, 64, 128])
+        found.append(Case(draw.choice([P2, P4, P4M]), fields, side, side, batch, whole=True))
+    return found
+
+
 def gpu() -> list[Case]:
     """64 to 256 channels, where a GPU has enough to do."""
     channels = [(64, 64), (128, 128), (256, 256)]
@@ -309,6 +333,8 @@ ON_CPU = {
     "strided_held_out": (strided_held_out, 9),
     "strided_lifting": (strided_lifting, 9),
     "strided_lifting_held_out": (strided_lifting_held_out, 9),
+    "whole": (whole, 9),
+    "whole_held_out": (whole_held_out, 9),
     "transposed": (transposed, 9),
     "transposed_held_out": (transposed_held_out, 9),
 }
@@ -323,6 +349,7 @@ def quick() -> list[Case]:
         Case(P4, (1, 8), 14, 4, 2, lifting=True, stride=2),
         Case(P4, (2, 4), 14, 4, 2, stride=2),
         Case(P4, (4, 2), 7, 4, 2, stride=2, transposed=True),
+        Case(P4, (4, 2), 4, 4, 2, whole=True),
     ]
 
 

@@ -25,7 +25,7 @@ from eqgan.nn.fourier import choice
 
 # of the other way's time; what lifting by the bank costs beside the convolution is in no term of its model
 MARGINS = {
-    **dict.fromkeys(("regular", "transposed"), dict.fromkeys(choice.KINDS, 0.80)),
+    **dict.fromkeys(("regular", "transposed", "whole"), dict.fromkeys(choice.KINDS, 0.80)),
     "strided": {**dict.fromkeys(choice.KINDS, 0.80), "eval_bf16": 0.70},
     "lifting": {**dict.fromkeys(choice.LIFTING_KINDS, 0.80), "training": 0.90},
     "strided_lifting": {**dict.fromkeys(choice.LIFTING_KINDS, 0.80), "training": 0.90, "training_bf16": 0.90},
@@ -36,6 +36,7 @@ FITTED_TO = {
     "strided": ("strided",),
     "strided_lifting": ("strided_lifting",),
     "transposed": ("transposed",),
+    "whole": ("whole",),
 }
 WORST = 1.05  # of what the choice takes, over the fastest other way, on held-out cases
 # (group, side): most of forward + backward over dense, batch 64; p4 with 16 output fields or more (32 at 14)
@@ -58,13 +59,15 @@ def work_of(case: dict[str, Any]) -> choice.Work:
 
 def layer_of(case: dict[str, Any]) -> choice.Layer:
     group = PLANE_GROUPS[case["group"]].point_group
-    how = {name: case[name] for name in ("lifting", "stride", "transposed") if name in case}
+    how = {name: case[name] for name in ("lifting", "stride", "transposed", "whole") if name in case}
     return choice.Layer(group, case["size"], *case["fields"], **how)
 
 
 def side_of(case: dict[str, Any]) -> int:
     """Of the output, or of its blocks."""
     stride = case.get("stride", 1)
+    if case.get("whole"):
+        return 1
     if case.get("transposed"):
         return case["side"] + 1
     if case.get("lifting") and stride > 1:
@@ -81,7 +84,7 @@ def considered(case: dict[str, Any]) -> bool:
     layer = layer_of(case)
     if layer.lifting:
         return 1 < layer.size <= side_of(case) and layer.fields_in * layer.size**2 <= choice.MOST_PATCH_ROWS
-    return 1 < layer.size // layer.stride <= side_of(case)
+    return layer.whole or 1 < layer.size // layer.stride <= side_of(case)
 
 
 def others_ms(case: dict[str, Any], kind: str) -> float:

@@ -90,7 +90,7 @@ class GroupConv2d(nn.Module):
             self.output_size(input_size)
         self.norm = self._make_norm(input_size)
         self._cache: Kept | None = None
-        self._packed: Kept | None = None
+        self._packed: dict[bool, Kept] = {}  # for maps as large as the window, and for others
         self._fourier = self._make_path()
 
     def _make_path(self) -> FourierPath | None:
@@ -226,15 +226,19 @@ class GroupConv2d(nn.Module):
         learning = torch.is_grad_enabled() and x.requires_grad  # what lies before a frozen layer does
         if as_it_is or self.training or learning or not self._may_cache():
             return path.apply(x, self._filter_of_path(), self.bias)
-        self._packed = renewed(self._packed, self.sources(), lambda: (path.pack(self._filter_of_path()),))
-        return path.apply_packed(x, self._packed[1][0], self.bias)
+        whole = path.covers(x)
+        kept = renewed(
+            self._packed.get(whole), self.sources(), lambda: (path.pack(self._filter_of_path(), whole),)
+        )
+        self._packed[whole] = kept
+        return path.apply_packed(x, kept[1][0], self.bias)
 
     def train(self, mode: bool = True) -> "GroupConv2d":
-        self._cache = self._packed = None
+        self._cache, self._packed = None, {}
         return super().train(mode)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_cache": None, "_packed": None}
+        return {**super().__getstate__(), "_cache": None, "_packed": {}}
 
     def extra_repr(self) -> str:
         text = f"{self.in_type} -> {self.out_type}, kernel_size={self.kernel_size}, "

@@ -141,7 +141,7 @@ def _with_filter(conv: Convolution, weight: Tensor, bias: Tensor) -> Convolution
         "weight": nn.Parameter(weight, requires_grad=False),
         "bias": nn.Parameter(bias, requires_grad=False),
     }
-    made.__dict__.update(_parameters=parameters, _modules={}, _cache=None, _packed=None, norm=None)
+    made.__dict__.update(_parameters=parameters, _modules={}, _cache=None, _packed={}, norm=None)
     return made
 
 

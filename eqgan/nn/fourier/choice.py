@@ -63,10 +63,13 @@ class Layer(NamedTuple):
     lifting: bool = False
     stride: int = 1
     transposed: bool = False  # then the stride is of the output
+    whole: bool = False  # of maps as large as the window
 
     @property
     def fitted_as(self) -> str:
         """Whose times are taken for it: of convolutions that PyTorch goes about in the same way."""
+        if self.whole:
+            return "whole"
         if self.lifting:
             return "lifting" if self.stride == 1 else "strided_lifting"
         if self.transposed:
@@ -92,8 +95,12 @@ class Work:
 
     @classmethod
     def of(cls, layer: Layer) -> "Work":
-        """Of a layer that the fast path can serve at all; of a transposed one, for a site of its blocks."""
-        group, size, fields_in, fields_out, lifting, stride, transposed = layer
+        """Of a layer that the fast path can serve at all; of a transposed one, for a site of its blocks; of
+        whole maps, for an item, each a block."""
+        group, size, fields_in, fields_out, lifting, stride, transposed, whole = layer
+        if whole:
+            work = cls.of(Layer(group, 1, fields_in * size**2, fields_out))
+            return replace(work, moved=work.values[0])
         if stride > 1 and not lifting:
             blocks = sites_of_block(size, stride)
             if blocks is None:

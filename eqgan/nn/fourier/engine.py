@@ -75,14 +75,17 @@ class Engine(Native):
         """
         empty, fields_out, fields_in = weight.new_empty(0), *weight.shape[:2]
         x_gradient = torch.empty_like(x) if need[0] else x.new_empty(0)
-        if not need[0] and (not need[1] or fields_in <= fields_out):
-            own = self._filter_gradient(x, out_gradient, weight, size, padding) if need[1] else empty
+        apart = size == 1  # no neighbourhood that both could take from
+        own = empty
+        if need[1] and (apart or (not need[0] and fields_in <= fields_out)):
+            own, need = self._filter_gradient(x, out_gradient, weight, size, padding), (need[0], False)
+        if not any(need):
             return x_gradient, own
         options: dict[str, Tensor] = {"plain": x} if need[1] else {}
         if need[0]:
             options |= {"filter": self.pack(weight, size, transposed=True), "out": x_gradient}
         packed = self._run(out_gradient, size, size - 1 - padding, fields_in, **options, plane=x)
-        return x_gradient, self._unpack(packed, weight, size, transposed=True) if need[1] else empty
+        return x_gradient, self._unpack(packed, weight, size, transposed=True) if need[1] else own
 
     def _filter_gradient(
         self, x: Tensor, out_gradient: Tensor, weight: Tensor, size: int, padding: int

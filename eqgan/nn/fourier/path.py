@@ -10,14 +10,16 @@ from torch import Tensor, nn
 
 from eqgan.groups import FieldType, PointGroup
 from eqgan.nn.eager import is_differentiated_by_transform, is_differentiated_forwards
-from eqgan.nn.fourier.choice import NEVER, Layer, least_sites, mode
+from eqgan.nn.fourier.choice import KINDS, NEVER, Layer, least_sites, mode
 from eqgan.nn.fourier.engine import engine
 from eqgan.nn.fourier.lifting import FEWEST_SITES
 from eqgan.nn.fourier.native import output_side
 from eqgan.nn.fourier.operator import flat_generators
+from eqgan.nn.fourier.permuted import Permutation
 from eqgan.nn.fourier.strided import filter_of_blocks, transposed_filter_of_blocks
 from eqgan.nn.fourier.tables import block_tables, sites_of_block
 from eqgan.nn.fourier.triton_engine import triton_engine
+from eqgan.nn.fourier.whole import WholeMap
 
 DTYPES = {"cpu": (torch.float32, torch.bfloat16), "cuda": (torch.float32, torch.bfloat16, torch.float16)}
 
@@ -49,7 +51,9 @@ class FourierPath:
     forced: bool
     lifting: bool = False
     transposed: bool = False  # the stride is of the output: it is the transpose of a strided convolution
-    filter_order: Tensor | None = field(default=None, compare=False, repr=False)  # of a stride
+    filter_order: Permutation | None = field(default=None, compare=False, repr=False)  # of a stride
+    whole: WholeMap | None = field(default=None, compare=False, repr=False)
+    least_items: dict[str, int] = field(default_factory=dict)  # of maps as large as the window
 
     @classmethod
     def of(
@@ -71,14 +75,20 @@ class FourierPath:
         multiplicities = in_type.multiplicity, out_type.multiplicity
         layer = Layer(group, size, *multiplicities, lifting, stride, transposed)
         least = {kind: least_sites(kind, layer) for kind in layer.kinds}
-        if min(least.values()) == NEVER:
+        items: dict[str, int] = {}
+        if stride == 1 and not padding and size > 1 and not lifting:
+            items = {kind: least_sites(kind, layer._replace(whole=True)) for kind in KINDS}
+        if min((*least.values(), *items.values())) == NEVER:
             return None
         order = None
         if stride > 1 and not lifting:
-            order = torch.from_numpy(block_tables(group, stride).filter_order(size, transposed))
+            of_blocks = block_tables(group, stride).filter_order(size, transposed)
+            order = Permutation.of(torch.from_numpy(of_blocks).flatten())
+        known_items = items and min(items.values()) < NEVER
+        whole = WholeMap.of(group, size, in_type.multiplicity) if known_items else None
         forced, fields = mode() == "fourier", out_type.multiplicity
-        numbers = size, padding, stride, fields
-        return cls(group, flat_generators(group), *numbers, least, forced, lifting, transposed, order)
+        numbers, generators = (size, padding, stride, fields), flat_generators(group)
+        return cls(group, generators, *numbers, least, forced, lifting, transposed, order, whole, items)
 
     def takes(self, x: Tensor, weight: Tensor) -> bool:
         device = x.device.type
@@ -93,6 +103,9 @@ class FourierPath:
         lower = torch.is_autocast_enabled(device)
         if not _dtype_serves(x, device, lower):
             return False
+        if self.covers(x):
+            enough = x.shape[0] >= max(1, self.least_items[self._kind(x, lower)])
+            return enough and (self.forced or not _channels_last(x)) and _available(self.group, device)
         least = self.least_sites[self._kind(x, lower)]
         sides = self._side(x.shape[2]), self._side(x.shape[3])
         if min(sides) < 1:
@@ -103,6 +116,10 @@ class FourierPath:
         if not self.forced and (_channels_last(x) or min(sides) < self._size):
             return False  # not measured; and of a window that is mostly padding, a dense one skips most
         return _available(self.group, device)
+
+    def covers(self, x: Tensor) -> bool:
+        """Whether the window is as large as the maps, which are then taken as one cell each."""
+        return self.whole is not None and x.shape[2] == x.shape[3] == self.size and x.device.type == "cpu"
 
     def _kind(self, x: Tensor, lower: bool) -> str:
         training = "images" if self.lifting and x.requires_grad else "training"
@@ -144,27 +161,36 @@ class FourierPath:
         if self.filter_order is None:
             return weight
         made = transposed_filter_of_blocks if self.transposed else filter_of_blocks
-        return made(weight, self.filter_order)
+        return made(weight, self.filter_order, self.stride**2)
 
     def _bias(self, bias: Tensor | None) -> Tensor | None:
         return bias.repeat_interleave(self.stride**2) if self.transposed and bias is not None else bias
 
     def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self.whole is not None and self.covers(x):
+            return self.whole.apply(x, weight, bias)
         x, weight, bias = self._maps(x), self._filter(weight), self._bias(bias)
         how = self.generators, self._size, self._padding, 1 if self._on_blocks else self.stride
         return self._out(torch.ops.eqgan.group_conv2d(x, weight, bias, *how))
 
-    def pack(self, weight: Tensor) -> Tensor:
-        """What ``apply_packed`` takes; a filter that lifts is small and goes as it is."""
+    def pack(self, weight: Tensor, whole: bool = False) -> Tensor:
+        """What ``apply_packed`` takes, for maps as large as the window or others.
+
+        A filter that lifts is small and goes as it is.
+        """
         if self.lifting:
             return weight
         if (made := engine(self.group)) is None:
             raise ValueError(f"expected an engine for {self.group}, there is none; ask takes() first")
+        if whole and self.whole is not None:
+            return made.pack(self.whole.filter(weight.detach()), 1)
         return made.pack(self._filter(weight.detach()), self._size)
 
     def apply_packed(self, x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
         if self.lifting:
             return self.apply(x, packed, bias)
+        if self.whole is not None and self.covers(x):
+            return self.whole.apply_packed(x, packed, bias, self.fields)
         x, bias, how = self._maps(x), self._bias(bias), (self.generators, self._size, self._padding)
         fields = self.fields * (self.stride**2 if self.transposed else 1)
         return self._out(torch.ops.eqgan.group_conv2d_packed(x, packed, bias, *how, fields))

@@ -17,6 +17,7 @@ from eqgan.groups import PointGroup
 from eqgan.nn.fourier.engine import Engine, engine
 from eqgan.nn.fourier.native import FROM_BLOCKS, TO_BLOCKS, Task, which_are_bfloat16
 from eqgan.nn.fourier.operator import group_of
+from eqgan.nn.fourier.permuted import Permutation
 from eqgan.nn.fourier.tables import BlockTables, block_tables
 
 _TO, _FROM = "eqgan::to_blocks", "eqgan::from_blocks"
@@ -184,17 +185,16 @@ for _name, _default, _cpu, _shape, _differentiate in (
 # ---- filters -----------------------------------------------------------------------------------------------
 
 
-def filter_of_blocks(weight: Tensor, order: Tensor) -> Tensor:
+def filter_of_blocks(weight: Tensor, order: Permutation, blocks: int) -> Tensor:
     """A filter (out, in, entries of a pair) as that of the blocks, (out, in * fields, entries of a pair).
 
     Args:
         order: that of ``BlockTables.filter_order``.
+        blocks: sites in a block, fields for each field.
     """
-    moved = weight.index_select(2, order.to(weight.device).flatten())
-    return moved.view(len(weight), -1, order.shape[1])
+    return order(weight, 2).view(len(weight), -1, weight.shape[2] // blocks)
 
 
-def transposed_filter_of_blocks(weight: Tensor, order: Tensor) -> Tensor:
+def transposed_filter_of_blocks(weight: Tensor, order: Permutation, blocks: int) -> Tensor:
     """That of a transposed convolution, whose output is in blocks: (out * fields, in, entries of a pair)."""
-    moved = weight.index_select(2, order.to(weight.device).flatten()).unflatten(2, order.shape)
-    return moved.transpose(1, 2).flatten(0, 1)
+    return order(weight, 2).unflatten(2, (blocks, -1)).transpose(1, 2).flatten(0, 1)

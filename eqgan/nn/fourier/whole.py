@@ -1,0 +1,58 @@
+"""A window as large as its map, as a group convolution of one cell whose sites are the items of a batch."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from eqgan.groups import PointGroup
+from eqgan.nn.fourier.operator import flat_generators
+from eqgan.nn.fourier.permuted import Permutation
+from eqgan.nn.fourier.strided import filter_of_blocks
+from eqgan.nn.fourier.tables import block_tables
+
+
+@dataclass(frozen=True)
+class WholeMap:
+    """What a window of k x k does with a map of k x k, without padding: one output site an item.
+
+    Such a map is a block (``BlockTables``), k^2 regular fields of one site for each field of the map, and the
+    window is one of a single cell on them. What an engine takes for the sites of a row are here the items of
+    the batch, so that it has rows to read.
+    """
+
+    generators: list[int]
+    channels: Permutation  # of the block: which number of a map each holds
+    filter_order: Permutation
+    size: int
+
+    @classmethod
+    def of(cls, group: PointGroup, size: int, fields_in: int) -> "WholeMap":
+        tables = block_tables(group, size)
+        plane, row, column = torch.from_numpy(tables.source.astype("int64")).T
+        of_field = (plane * size + row) * size + column
+        channels = torch.arange(fields_in)[:, None] * len(of_field) + of_field
+        order = torch.from_numpy(tables.filter_order(size)).flatten()
+        return cls(flat_generators(group), Permutation.of(channels.flatten()), Permutation.of(order), size)
+
+    def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """x (batch, in * order, k, k) to (batch, out * order, 1, 1)."""
+        how = self.generators, 1, 0
+        return _items(torch.ops.eqgan.group_conv2d(self._row(x), self.filter(weight), bias, *how))
+
+    def apply_packed(self, x: Tensor, packed: Tensor, bias: Tensor | None, fields: int) -> Tensor:
+        """The same without gradients, for a packed ``filter``."""
+        how = self.generators, 1, 0, fields
+        return _items(torch.ops.eqgan.group_conv2d_packed(self._row(x), packed, bias, *how))
+
+    def filter(self, weight: Tensor) -> Tensor:
+        """(out, in, entries of a pair) to (out, in * k^2, order)."""
+        return filter_of_blocks(weight, self.filter_order, self.size**2)
+
+    def _row(self, x: Tensor) -> Tensor:
+        """One map, (1, channels of the blocks, 1, batch)."""
+        return self.channels(x.flatten(1).t().contiguous(), 0)[None, :, None]
+
+
+def _items(row: Tensor) -> Tensor:
+    return row[0, :, 0].t()[:, :, None, None]

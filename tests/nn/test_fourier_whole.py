@@ -1,0 +1,185 @@
+"""A window as large as its map by the engine: the bank's numbers, both ways, and the layer's law."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from eqgan.groups import P2, P2MM, P4, P4M, PM, regular
+from eqgan.nn import GroupConv2d
+from eqgan.nn.fourier import choice, convolution_paths, engine
+from eqgan.nn.fourier.permuted import Permutation
+from eqgan.testing import assert_equivariant
+from tests.nn.test_fourier import bank_values, close, needs_engine, views
+
+PLANES = [P2, P4, PM, P2MM, P4M]
+
+
+@pytest.fixture(autouse=True)
+def forced(monkeypatch):
+    monkeypatch.setenv("EQGAN_CONV", "fourier")
+
+
+def make(plane=P4, fields_in=2, fields_out=3, size=3, **options):
+    torch.manual_seed(0)
+    layer = GroupConv2d(regular(plane, fields_in), regular(plane, fields_out), size, **options)
+    nn.init.uniform_(layer.bias)
+    return layer
+
+
+@st.composite
+def cases(draw):
+    return {
+        "plane": draw(st.sampled_from(PLANES)),
+        "fields": (draw(st.integers(1, 5)), draw(st.integers(1, 6))),
+        "size": draw(st.integers(2, 9)),
+        "batch": draw(st.sampled_from([0, 1, 2, 5, 17, 40])),
+        "dtype": draw(st.sampled_from([torch.float32, torch.float32, torch.bfloat16])),
+    }
+
+
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(case=cases())
+def test_any_shape(case):
+    layer = make(case["plane"], *case["fields"], case["size"])
+    x = torch.randn(case["batch"], layer.in_type.channels, *[case["size"]] * 2).to(case["dtype"])
+    variable, lower = x.clone().requires_grad_(), case["dtype"] == torch.bfloat16
+    assert layer._fourier.covers(x)
+    with torch.autocast("cpu", torch.bfloat16, enabled=lower):
+        has_engine = engine.engine(case["plane"].point_group) is not None
+        assert layer._fourier.takes(x, layer.weight) == (has_engine and case["batch"] > 0)
+        y = layer(variable)
+    grad = torch.randn_like(y)
+    exact, gradients = bank_values(layer, x, grad)
+    tolerance = 2**-6 if lower else 3e-6
+    assert y.dtype == case["dtype"]
+    close(y.detach(), exact.detach(), tolerance)
+    wanted = variable, layer.weight, layer.bias
+    for ours, theirs in zip(torch.autograd.grad(y, wanted, grad), gradients, strict=True):
+        close(ours, theirs, tolerance)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=lower):
+        close(layer.eval()(x), exact.detach(), tolerance)
+
+
+@needs_engine
+@pytest.mark.parametrize("plane", PLANES, ids=str)
+@pytest.mark.parametrize("size", [2, 7])
+def test_the_law(plane, size):
+    layer = make(plane, size=size).eval()
+    x = torch.randn(3, layer.in_type.channels, size, size)
+    assert layer._fourier.takes(x, layer.weight)
+    assert_equivariant(layer, x, rtol=1e-6)
+
+
+@needs_engine
+def test_a_wrong_order_breaks_the_law():
+    layer, x = make(size=3).eval(), torch.randn(3, 8, 3, 3)
+    layer._fourier.whole.channels.order.copy_(layer._fourier.whole.channels.order.flip(0))
+    with pytest.raises(AssertionError):
+        assert_equivariant(layer, x, rtol=1e-6)
+
+
+def test_whatever_the_strides_in_memory():
+    layer = make(size=4)
+    for x in views(torch.randn(3, 8, 4, 4)):
+        y = layer(x)
+        grad = torch.randn(len(x), 1, 1, 12).permute(0, 3, 1, 2)
+        exact, gradients = bank_values(layer, x, grad)
+        close(y.detach(), exact.detach())
+        variable = x.detach().requires_grad_()
+        wanted = variable, layer.weight, layer.bias
+        for ours, theirs in zip(torch.autograd.grad(layer(variable), wanted, grad), gradients):
+            close(ours, theirs)
+
+
+@needs_engine
+@pytest.mark.parametrize("spectral", [None, "filter", "bank", "operator"])
+def test_double_backward_as_in_gradient_penalties(spectral):
+    def penalty(layer, x):
+        x = x.requires_grad_()
+        (gradient,) = torch.autograd.grad(layer(x).tanh().sum(), x, create_graph=True)
+        gradient.square().sum().backward()
+        return layer.weight.grad.clone(), layer.bias.grad.clone(), x.grad
+
+    layer = make(P4M, 2, 2, spectral=spectral, input_size=3)
+    exact = copy.deepcopy(layer).double()
+    exact._fourier = None
+    x = torch.randn(5, 16, 3, 3)
+    assert layer._fourier.takes(x, layer.weight)
+    for ours, theirs in zip(penalty(layer, x), penalty(exact, x.detach().double())):
+        close(ours, theirs, 2e-5)
+
+
+@needs_engine
+def test_larger_maps_are_not_covered_and_follow_the_weights_too():
+    """One layer sees maps of its own size and larger ones, in eval, while its weights change."""
+    layer = make().eval()
+    small, large = torch.randn(4, 8, 3, 3), torch.randn(4, 8, 6, 6)
+    assert not layer._fourier.covers(large)
+    assert not layer._fourier.covers(torch.randn(4, 8, 3, 6))
+    with torch.no_grad():
+        for _ in range(2):
+            for x in (small, large, small):
+                reference = copy.deepcopy(layer)
+                reference._fourier = None
+                torch.testing.assert_close(layer(x), reference(x), rtol=1e-4, atol=1e-5)
+            layer.weight.mul_(-1.5).add_(0.1)
+    assert make(padding=1)._fourier.whole is None
+    assert make(size=4, stride=2)._fourier.whole is None
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_compiled_in_one_graph_and_exported():
+    torch.compiler.reset()
+    layer, x = make(spectral="bank").eval(), torch.randn(2, 8, 3, 3)
+    graph = torch.compile(copy.deepcopy(layer), fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(graph(x), layer(x))
+    graph(x).sum().backward()
+    assert "eqgan" not in str(torch.export.export(layer, (x,)).graph)
+    torch.compiler.reset()
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_the_transforms_of_torch_func():
+    layer = make()
+    x = torch.randn(2, 3, 8, 3, 3)
+    torch.testing.assert_close(torch.func.vmap(layer)(x), torch.stack([layer(part) for part in x]))
+    _, tangent = torch.func.jvp(layer, (x[0],), (x[1],))
+    linear = layer.double()
+    close(tangent.detach(), (linear(x[1].double()) - linear(torch.zeros_like(x[1]).double())).detach())
+
+
+@needs_engine
+def test_chosen_by_the_items_of_a_batch(monkeypatch):
+    monkeypatch.setenv("EQGAN_CONV", "auto")
+    fast, slow = [1000.0, 0.0, 0.5, 0.0, 0.0, 0.0, 0.0, 2.0], [0.0, 0.0, 1.0, 0.0, 0.0]
+    times = {kind: {"fourier": fast, "bank": slow} for kind in choice.KINDS}
+    fit = {"groups": ["C4"], "times": times, "margins": dict.fromkeys(choice.KINDS, 1.0)}
+    measured = {"whole": fit}
+    monkeypatch.setattr(choice, "measured", lambda: {"fits": {choice.instruction_set(): measured}})
+    layer = make()
+    work = choice.Work.of(choice.Layer(P4.point_group, 3, 2, 3, whole=True))
+    assert work.dense == 2 * 3 * 9 * 16
+    assert work.moved == 2 * 9 * 4
+    expected = int(1000 / (work.dense - 0.5 * work.multiplications - 2 * work.moved)) + 1
+    assert layer._fourier.least_items == dict.fromkeys(choice.KINDS, expected)
+    enough = torch.zeros(expected, 8, 3, 3)
+    assert convolution_paths(layer, enough) == {"": "fourier"}
+    assert convolution_paths(layer, enough[:-1]) == {"": "bank"}
+    assert convolution_paths(layer, torch.zeros(expected, 8, 5, 5)) == {"": "bank"}, "not measured"
+    assert convolution_paths(layer, enough.to(memory_format=torch.channels_last)) == {"": "bank"}
+    measured["regular"] = measured.pop("whole")
+    assert make()._fourier.whole is None
+
+
+def test_a_permutation_and_all_its_derivatives():
+    how = Permutation.of(torch.tensor([2, 0, 3, 1]))
+    x = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.equal(how(x, 1), x[:, [2, 0, 3, 1]])
+    assert torch.equal(Permutation(how.inverse, how.order)(how(x, 1), 1), x)
+    assert torch.autograd.gradcheck(lambda x: how(x, 1).sin(), x)
+    assert torch.autograd.gradgradcheck(lambda x: how(x, 1).sin(), x)
