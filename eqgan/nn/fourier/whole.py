@@ -11,6 +11,8 @@ from eqgan.nn.fourier.permuted import Permutation
 from eqgan.nn.fourier.strided import filter_of_blocks
 from eqgan.nn.fourier.tables import block_tables
 
+_WIDTHS = 16, 8, 4  # of vectors: rows are what threads share
+
 
 @dataclass(frozen=True)
 class WholeMap:
@@ -50,9 +52,10 @@ class WholeMap:
         return filter_of_blocks(weight, self.filter_order, self.size**2)
 
     def _row(self, x: Tensor) -> Tensor:
-        """One map, (1, channels of the blocks, 1, batch)."""
-        return self.channels(x.flatten(1).t().contiguous(), 0)[None, :, None]
+        """One map, (1, channels of the blocks, rows, batch / rows), of as many rows as fill vectors."""
+        rows = next((len(x) // width for width in _WIDTHS if len(x) % width == 0), 1)
+        return self.channels(x.flatten(1).t().contiguous(), 0).unflatten(1, (rows, -1))[None]
 
 
 def _items(row: Tensor) -> Tensor:
-    return row[0, :, 0].t()[:, :, None, None]
+    return row[0].flatten(1).t()[:, :, None, None]
