@@ -12,9 +12,10 @@ extern "C" {
 int best_isa();
 index_t packed_size(int isa, index_t in, index_t other, index_t cells);
 index_t gradient_size(int isa, index_t in, index_t other, index_t cells);
-void pack(int isa, const Filter *);
-void unpack(int isa, const Filter *);
-int run(int isa, const Task *, void (*)(void (*)(void *), void *, unsigned, unsigned));
+typedef void (*Team)(void (*)(void *), void *, unsigned, unsigned);
+void pack(int isa, const Filter *, index_t slices, Team);
+void unpack(int isa, const Filter *, index_t slices, Team);
+int run(int isa, const Task *, Team);
 }
 
 static unsigned state = 1;
@@ -77,7 +78,7 @@ static double one_case(int isa) {
   std::vector<float> weight = numbers(other * in * order * cells);
   std::vector<float> bias = numbers(other), packed(packed_size(isa, in, other, cells)), gradient(slices * floats);
   Filter filter = {weight.data(), packed.data(), entrys[size - 1], in, other, order * cells, in * order * cells, cells};
-  pack(isa, &filter);
+  pack(isa, &filter, draw(1, 3), NULL);
   Task task = {REGULAR, x.data(), packed.data(), bias.data(), out.data(), plain.data(), gradient.data(),
                shifts[size - 1], batch, in, other, height, width, out_height, out_width,
                padding, 1, size, cells, draw(1, 9), slices, NULL, NULL, bfloat16};
@@ -86,7 +87,7 @@ static double one_case(int isa) {
   if (task.plain && draw(0, 2) == 0) task.out = NULL, task.filter = NULL;
   if (run(isa, &task, NULL)) abort();
   filter.packed = gradient.data();
-  unpack(isa, &filter);
+  unpack(isa, &filter, draw(1, 3), NULL);
   const double of_out = sum_of(out, bfloat16 & 2);  // one by one: compilers may order the terms of a sum
   return of_out + sum_of(weight);
 }

@@ -274,6 +274,24 @@ def test_compiled_in_one_graph():
     torch.compiler.reset()
 
 
+@needs_engine
+@pytest.mark.parametrize("transposed", [False, True])
+def test_filters_are_packed_in_parts(transposed):
+    """By as many threads as torch has, to the same numbers, and back to the filter; 19 others fill no tile."""
+    made, size = engine.engine(P4M.point_group), 5
+    weight = torch.randn(19, 11, 8 * size * size)
+    assert weight.numel() > 2 * engine._WEIGHTS
+    before, packed = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            packed.append(made.pack(weight, size, transposed))
+    finally:
+        torch.set_num_threads(before)
+    for other in packed[1:]:
+        assert torch.equal(other, packed[0])
+
+
 def test_the_packed_filter_follows_the_weights():
     layer, x = make(spectral="filter").eval(), torch.randn(2, 8, 6, 6)
     with torch.no_grad():

@@ -22,6 +22,7 @@ from eqgan.nn.fourier.native import (
 )
 from eqgan.nn.fourier.tables import filter_tables
 
+_WEIGHTS = 16_384  # at least, of a filter that is packed in parts
 _POSITIONS = 160  # at most in a block: its features stay in the second level of cache
 
 
@@ -105,14 +106,14 @@ class Engine(Native):
         filter = self._filter(weight, size, transposed)
         packed = weight.new_empty(self.packed_size(filter.fields_in, filter.other, filter.cells))
         filter.packed = packed.data_ptr()
-        self.library.pack(self.isa, ctypes.byref(filter))
+        self.library.pack(self.isa, ctypes.byref(filter), _slices_of(weight), self.team)
         return packed
 
     def _unpack(self, packed: Tensor, like: Tensor, size: int, transposed: bool) -> Tensor:
         weight = torch.empty(like.shape, dtype=torch.float32)  # whatever torch's default is
         filter = self._filter(weight, size, transposed)
         filter.packed = packed.data_ptr()
-        self.library.unpack(self.isa, ctypes.byref(filter))
+        self.library.unpack(self.isa, ctypes.byref(filter), _slices_of(weight), self.team)
         return weight
 
     def _filter(self, weight: Tensor, size: int, transposed: bool) -> Filter:
@@ -163,6 +164,11 @@ class Engine(Native):
         elif (out := tensors.get("out")) is not None:
             out.zero_()
         return gradient.sum(0) if slices > 1 and gradient.numel() else gradient
+
+
+def _slices_of(weight: Tensor) -> int:
+    """Parts that threads pack; of a small filter waking them takes as long."""
+    return max(1, min(torch.get_num_threads(), weight.numel() // _WEIGHTS))
 
 
 @cache

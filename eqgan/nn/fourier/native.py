@@ -49,6 +49,8 @@ class Native:
         self.group, self.library = group, library
         for function in (library.packed_size, library.gradient_size):
             function.restype, function.argtypes = _INDEX, (ctypes.c_int, _INDEX, _INDEX, _INDEX)
+        for function in (library.pack, library.unpack):
+            function.restype, function.argtypes = None, (ctypes.c_int, _POINTER, _INDEX, _POINTER)
         self.isa = library.best_isa() if isa is None else isa
         self.isa_name = list(isas())[self.isa]
         self.lanes = {"plain": 4, "avx2": 8, "avx512": 16, "avx512_bf16": 16}[self.isa_name]

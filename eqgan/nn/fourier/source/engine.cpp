@@ -66,10 +66,6 @@ index_t packed_size(int isa, index_t in, index_t other, index_t cells) {
 index_t gradient_size(int isa, index_t in, index_t other, index_t cells) {
   return kernel(isa)->gradient_size(in, other, cells);
 }
-
-void pack(int isa, const Filter *filter) { kernel(isa)->pack(filter); }
-
-void unpack(int isa, const Filter *filter) { kernel(isa)->unpack(filter); }
 }  // extern "C"
 
 namespace {
@@ -139,7 +135,35 @@ void own_threads(Work *work) {
   while (started) pthread_join(threads[--started], NULL);
 }
 
+struct Packing {
+  void (*slice)(const Filter *, index_t number, index_t slices);
+  const Filter *filter;
+  index_t slices, next;
+};
+
+void pack_slices(void *data) {
+  Packing *work = static_cast<Packing *>(data);
+  index_t number;
+  while ((number = __atomic_fetch_add(&work->next, 1, __ATOMIC_RELAXED)) < work->slices)
+    work->slice(work->filter, number, work->slices);
+}
+
+void share(Packing work, Team team) {
+  if (team && work.slices > 1)
+    team(pack_slices, &work, static_cast<unsigned>(work.slices), 0);
+  else
+    pack_slices(&work);
+}
+
 }  // namespace
+
+extern "C" void pack(int isa, const Filter *filter, index_t slices, Team team) {
+  share(Packing{kernel(isa)->pack, filter, slices, 0}, team);
+}
+
+extern "C" void unpack(int isa, const Filter *filter, index_t slices, Team team) {
+  share(Packing{kernel(isa)->unpack, filter, slices, 0}, team);
+}
 
 // Zero, or one if there is not enough memory.
 extern "C" int run(int isa, const Task *task, Team team) {

@@ -55,8 +55,8 @@ struct Filter {
 struct Kernel {              // one for each instruction set
   index_t (*packed_size)(index_t in, index_t other, index_t cells);
   index_t (*gradient_size)(index_t in, index_t other, index_t cells);
-  void (*pack)(const Filter *);
-  void (*unpack)(const Filter *);
+  void (*pack)(const Filter *, index_t number, index_t slices);
+  void (*unpack)(const Filter *, index_t number, index_t slices);
   index_t (*scratch_size)(const Task *);  // floats that a slice works in
   void (*slice)(const Task *, index_t number, float *scratch);
   void (*finish)(const Task *);           // after all slices

@@ -174,23 +174,31 @@ INLINE void pack_cell(const Filter &f, index_t in, index_t first, index_t count,
 }
 
 // The columns that fill up the last tile are zero: it is multiplied whole only where it is full, but read.
-void clear_last_tiles(const Filter &f) {
+void clear_last_columns(const Filter &f) {
   float *packed = f.packed;
   for (int irrep = 0; irrep < IRREPS; irrep++) {
+    const index_t floats = block_floats(irrep, f.in, f.other, f.cells), columns = f.other * IRREP_DIM[irrep] % TILE;
     const index_t rows = f.in * f.cells * IRREP_DIM[irrep];
-    const index_t floats = block_floats(irrep, f.in, f.other, f.cells);
-    if (f.other * IRREP_DIM[irrep] % TILE)
-      for (index_t i = floats - rows * TILE; i < floats; i++) packed[i] = 0;
+    for (float *row = packed + floats - rows * TILE; columns && row < packed + floats; row += TILE)
+      for (index_t i = columns; i < TILE; i++) row[i] = 0;
     packed += floats;
   }
 }
 
-void pack(const Filter *f) {
-  clear_last_tiles(*f);
-  for (index_t first = 0; first < f->other; first += GROUP)
-    for (index_t in = 0; in < f->in; in++)
-      for (index_t cell = 0; cell < f->cells; cell++)
-        pack_cell(*f, in, first, min_of(GROUP, f->other - first), cell);
+// Visits (in, first of a group of others, how many, cell) of a slice: no two write the same number.
+template <class F> INLINE void each_group(const Filter &f, index_t number, index_t slices, F visit) {
+  const index_t groups = ceil_div(f.other, GROUP), all = groups * f.in;
+  for (index_t i = all * number / slices; i < all * (number + 1) / slices; i++) {
+    const index_t in = i % f.in, first = i / f.in * GROUP;
+    for (index_t cell = 0; cell < f.cells; cell++) visit(in, first, min_of(GROUP, f.other - first), cell);
+  }
+}
+
+void pack(const Filter *f, index_t number, index_t slices) {
+  if (number == 0) clear_last_columns(*f);
+  each_group(*f, number, slices, [&](index_t in, index_t first, index_t count, index_t cell) {
+    pack_cell(*f, in, first, count, cell);
+  });
 }
 
 INLINE void unpack_cell(const Filter &f, index_t in, index_t first, index_t count, index_t cell) {
@@ -214,11 +222,10 @@ INLINE void unpack_cell(const Filter &f, index_t in, index_t first, index_t coun
   }
 }
 
-void unpack(const Filter *f) {
-  for (index_t first = 0; first < f->other; first += GROUP)
-    for (index_t in = 0; in < f->in; in++)
-      for (index_t cell = 0; cell < f->cells; cell++)
-        unpack_cell(*f, in, first, min_of(GROUP, f->other - first), cell);
+void unpack(const Filter *f, index_t number, index_t slices) {
+  each_group(*f, number, slices, [&](index_t in, index_t first, index_t count, index_t cell) {
+    unpack_cell(*f, in, first, count, cell);
+  });
 }
 
 // ---- a slice and its scratch ---------------------------------------------------------------------------
