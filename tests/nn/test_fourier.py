@@ -277,7 +277,7 @@ def test_compiled_in_one_graph():
 @needs_engine
 @pytest.mark.parametrize("transposed", [False, True])
 def test_filters_are_packed_in_parts(transposed):
-    """By as many threads as torch has, to the same numbers, and back to the filter; 19 others fill no tile."""
+    """By as many threads as torch has, to the same numbers; 19 others fill no tile."""
     made, size = engine.engine(P4M.point_group), 5
     weight = torch.randn(19, 11, 8 * size * size)
     assert weight.numel() > 2 * engine._WEIGHTS
