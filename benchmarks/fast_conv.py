@@ -34,7 +34,8 @@ from eqgan.files import atomic_write
 from eqgan.groups import P2, P4, P4M, FieldType, PlaneGroup, regular, scalar
 from eqgan.memory import keep_freed_memory
 from eqgan.nn import GroupConv2d, UpsampleConv2d
-from eqgan.nn.fourier.choice import KINDS, LIFTING_KINDS, instruction_set
+from eqgan.nn.fourier.choice import LIFTING_KINDS, Layer, instruction_set
+from eqgan.nn.fourier.native import output_side
 from eqgan.training.report import versions
 
 RESULTS = Path(__file__).resolve().parent / "results" / "fast_conv.json"
@@ -66,8 +67,16 @@ class Case(NamedTuple):
         return (scalar if self.lifting else regular)(self.group, self.fields[0])
 
     @property
-    def kinds(self) -> tuple[str, ...]:
-        return LIFTING_KINDS if self.lifting else KINDS
+    def layer(self) -> Layer:
+        how = self.lifting, self.stride, self.transposed, self.whole
+        return Layer(self.group.point_group, self.size, *self.fields, *how)
+
+    @property
+    def out_side(self) -> int:
+        """Of the output, or, transposed, of its blocks."""
+        return (
+            self.side + 1 if self.transposed else output_side(self.side, self.size, self.padding, self.stride)
+        )
 
     @property
     def name(self) -> dict[str, Any]:
@@ -387,7 +396,7 @@ def main() -> None:
                 print("stopped; call again to go on")
                 return
             known = place_for(result["cases"], {"part": part, **case.name})
-            missing = tuple(kind for kind in case.kinds if kind in options.kinds and kind not in known)
+            missing = tuple(kind for kind in case.layer.kinds if kind in options.kinds and kind not in known)
             if missing:
                 known["rounds"] = options.rounds or rounds
                 known |= measure(case, missing, known["rounds"], options.device)

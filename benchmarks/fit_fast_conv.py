@@ -16,7 +16,7 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-from fast_conv import ON_CPU, RESULTS, write_cases
+from fast_conv import ON_CPU, RESULTS, Case, write_cases
 from scipy.optimize import nnls
 from speed import write
 
@@ -53,38 +53,29 @@ def of(results: dict[str, Any], part: str) -> Cases:
     return [case for case in results["cases"] if case["part"] == part]
 
 
+def case_of(case: dict[str, Any]) -> Case:
+    known = {name: case[name] for name in Case._fields if name in case}
+    return Case(**known | {"group": PLANE_GROUPS[case["group"]], "fields": tuple(case["fields"])})
+
+
+def layer_of(case: dict[str, Any]) -> choice.Layer:
+    return case_of(case).layer
+
+
 def work_of(case: dict[str, Any]) -> choice.Work:
     return choice.Work.of(layer_of(case))
 
 
-def layer_of(case: dict[str, Any]) -> choice.Layer:
-    group = PLANE_GROUPS[case["group"]].point_group
-    how = {name: case[name] for name in ("lifting", "stride", "transposed", "whole") if name in case}
-    return choice.Layer(group, case["size"], *case["fields"], **how)
-
-
-def side_of(case: dict[str, Any]) -> int:
-    """Of the output, or of its blocks."""
-    stride = case.get("stride", 1)
-    if case.get("whole"):
-        return 1
-    if case.get("transposed"):
-        return case["side"] + 1
-    if case.get("lifting") and stride > 1:
-        return (case["side"] + (case["size"] - stride) // 2 * 2 - case["size"]) // stride + 1
-    return case["side"] // stride + (1 - case["size"] % 2 if stride == 1 else 0)
-
-
 def sites_of(case: dict[str, Any]) -> int:
-    return case["batch"] * side_of(case) ** 2
+    return case["batch"] * case_of(case).out_side ** 2
 
 
 def considered(case: dict[str, Any]) -> bool:
     """Whether the fast path is ever chosen for such windows and maps (``FourierPath.takes``)."""
-    layer = layer_of(case)
+    layer, side = layer_of(case), case_of(case).out_side
     if layer.lifting:
-        return 1 < layer.size <= side_of(case) and layer.fields_in * layer.size**2 <= choice.MOST_PATCH_ROWS
-    return layer.whole or 1 < layer.size // layer.stride <= side_of(case)
+        return 1 < layer.size <= side and layer.fields_in * layer.size**2 <= choice.MOST_PATCH_ROWS
+    return layer.whole or 1 < layer.size // layer.stride <= side
 
 
 def others_ms(case: dict[str, Any], kind: str) -> float:

@@ -31,6 +31,11 @@ def is_ordinary_call() -> bool:
     return all(torch._C._get_dispatch_mode(mode) is None for mode in _WITHOUT_NUMBERS)
 
 
+def records_gradient(x: Tensor) -> bool:
+    """An ordinary call whose derivative by x is written down."""
+    return x.requires_grad and torch.is_grad_enabled() and is_ordinary_call()
+
+
 def is_batched(x: Tensor) -> bool:
     """Whether it stands for many (``torch.func.vmap``, ``autograd.grad(is_grads_batched=True)``)."""
     return bool(torch._C._functorch.is_batchedtensor(x) or torch._C._functorch.is_legacy_batchedtensor(x))

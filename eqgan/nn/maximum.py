@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eqgan.nn.eager import is_batched, is_ordinary_call
+from eqgan.nn.eager import is_batched, records_gradient
 
 
 def maximum(x: Tensor, dim: int) -> Tensor:
@@ -20,7 +20,7 @@ def maximum(x: Tensor, dim: int) -> Tensor:
         x: any shape, with ``dim`` short, as a fiber is: what shares is counted in the type of the maps.
         dim: not negative.
     """
-    if x.requires_grad and torch.is_grad_enabled() and x.device.type == "cpu" and is_ordinary_call():
+    if x.device.type == "cpu" and records_gradient(x):
         return _Maximum.apply(x.contiguous(), dim)
     return x.amax(dim)
 

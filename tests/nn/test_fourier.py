@@ -2,7 +2,6 @@
 
 import copy
 import ctypes
-import itertools
 import logging
 import threading
 
@@ -20,10 +19,19 @@ from eqgan.nn.fourier import FourierPath, build, choice, convolution_paths, engi
 from eqgan.nn.fourier.emit import straight_line
 from eqgan.testing import assert_equivariant
 from tests.groups.test_fourier import TABLES
+from tests.nn.against_bank import (
+    bank_values,
+    close,
+    compare_compiled,
+    compare_gradients,
+    compare_penalties,
+    compare_vmap_and_jvp,
+    compare_whatever_the_strides,
+    needs_engine,
+)
 
 op = torch.ops.eqgan.group_conv2d
 PLANES = [P2, P4, P2MM, P4M]
-needs_engine = pytest.mark.skipif(engine.engine(P4.point_group) is None, reason="no C++ compiler")
 
 
 @pytest.fixture(autouse=True)
@@ -38,29 +46,6 @@ def make(plane=P4, fields_in=2, fields_out=3, size=3, padding=1, **options) -> G
     if layer.bias is not None:
         nn.init.uniform_(layer.bias)
     return layer
-
-
-def close(ours, exact, tolerance=2e-6):
-    """To a few roundings of float32, of the largest value."""
-    assert ours.shape == exact.shape
-    if exact.numel():
-        assert (ours.double() - exact).abs().max() <= tolerance * exact.abs().max().clamp_min(1e-3)
-
-
-def bank_values(layer, x, grad):
-    """Output and gradients of the bank in float64."""
-    exact = copy.deepcopy(layer).double()
-    exact._fourier = None
-    x = x.detach().double().requires_grad_()
-    y = exact(x)
-    return y, torch.autograd.grad(y, (x, exact.weight, exact.bias), grad.double())
-
-
-def compare_gradients(chosen, arguments, gradients, tolerance=2e-6):
-    """All that may be needed together; what is not needed is empty."""
-    for need in itertools.product((True, False), repeat=3):
-        for ours, theirs, needed in zip(chosen.backward(*arguments, need), gradients, need, strict=True):
-            close(ours, theirs if needed else theirs.new_empty(0), tolerance)
 
 
 @st.composite
@@ -129,27 +114,8 @@ def test_equivariant(plane):
     assert_equivariant(layer, torch.randn(2, 2 * plane.order, 7, 7), rtol=1e-6)
 
 
-def views(x):
-    yield x
-    yield x.to(memory_format=torch.channels_last)
-    yield x.transpose(2, 3).contiguous().transpose(2, 3)
-    yield torch.cat([x, x], 1)[:, : x.shape[1]]
-    yield x[:0]
-    yield x[:1]
-
-
 def test_whatever_the_strides():
-    layer = make()
-    for x in views(torch.randn(3, 8, 7, 5)):
-        y = layer(x)
-        grad = torch.randn_like(y).to(memory_format=torch.channels_last)
-        exact, gradients = bank_values(layer, x, grad)
-        close(y.detach(), exact.detach())
-        variable = x.detach().requires_grad_()
-        for ours, theirs in zip(
-            torch.autograd.grad(layer(variable), (variable, layer.weight), grad), gradients
-        ):
-            close(ours, theirs)
+    compare_whatever_the_strides(make(), torch.randn(3, 8, 7, 5))
 
 
 def test_all_derivatives_in_float64():
@@ -167,18 +133,8 @@ def test_all_derivatives_in_float64():
 
 @pytest.mark.parametrize("spectral", [None, "filter", "bank", "operator"])
 def test_double_backward_as_in_gradient_penalties(spectral):
-    def penalty(layer, x):
-        x = x.requires_grad_()
-        (gradient,) = torch.autograd.grad(layer(x).tanh().sum(), x, create_graph=True)
-        gradient.square().sum().backward()
-        return layer.weight.grad.clone(), x.grad
-
     layer = make(P4M, 2, 2, spectral=spectral, input_size=6)
-    exact = copy.deepcopy(layer).double()
-    exact._fourier = None
-    x = torch.randn(2, 16, 6, 6)
-    for ours, theirs in zip(penalty(layer, x), penalty(exact, x.detach().double())):
-        close(ours, theirs, 2e-5)
+    compare_penalties(layer, torch.randn(2, 16, 6, 6))
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # inside opcheck
@@ -250,28 +206,13 @@ def test_bfloat16_is_rounded_as_torch_rounds(isa):
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_vmap_and_forward_differentiation():
-    layer = make()
-    x = torch.randn(2, 3, 8, 5, 5)
-    together = torch.func.vmap(layer)(x)
-    torch.testing.assert_close(together, torch.stack([layer(part) for part in x]))
-    _, tangent = torch.func.jvp(layer, (x[0],), (x[1],))
-    close(tangent.detach(), (layer.double()(x[1].double()) - layer(torch.zeros_like(x[1]).double())).detach())
+    compare_vmap_and_jvp(make(), torch.randn(2, 3, 8, 5, 5))
 
 
 @pytest.mark.usefixtures("without_shape_checks")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_compiled_in_one_graph():
-    torch.compiler.reset()
-    layer, x = make(spectral="bank"), torch.randn(2, 8, 6, 6)
-    layer.eval()
-    graph = torch.compile(copy.deepcopy(layer), fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(graph(x), layer(x))
-    graph(x).sum().backward()
-    with torch.no_grad():
-        torch.testing.assert_close(graph(x), layer(x))
-    program = torch.export.export(layer, (x,))
-    assert "eqgan" not in str(program.graph), "exported programs run where there is no eqgan"
-    torch.compiler.reset()
+    compare_compiled(make(spectral="bank"), torch.randn(2, 8, 6, 6))
 
 
 @needs_engine

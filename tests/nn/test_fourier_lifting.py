@@ -16,7 +16,16 @@ from eqgan.nn.fourier import choice, convolution_paths, engine, lifting
 from eqgan.nn.fourier.operator import flat_generators
 from eqgan.nn.fourier.tables import FilterTables
 from eqgan.testing import assert_equivariant
-from tests.nn.test_fourier import bank_values, close, compare_gradients, needs_engine, views
+from tests.nn.against_bank import (
+    bank_values,
+    close,
+    compare_compiled,
+    compare_gradients,
+    compare_penalties,
+    compare_vmap_and_jvp,
+    compare_whatever_the_strides,
+    needs_engine,
+)
 from tests.oracles.conv import lifting_convolution
 
 op = torch.ops.eqgan.group_conv2d
@@ -131,16 +140,7 @@ def test_the_operator_is_the_definition(plane, dtype, stride):
 
 
 def test_whatever_the_strides():
-    layer = make()
-    for x in views(torch.randn(3, 2, 7, 5)):
-        y = layer(x)
-        grad = torch.randn_like(y).to(memory_format=torch.channels_last)
-        exact, gradients = bank_values(layer, x, grad)
-        close(y.detach(), exact.detach())
-        variable = x.detach().requires_grad_()
-        wanted = variable, layer.weight, layer.bias
-        for ours, theirs in zip(torch.autograd.grad(layer(variable), wanted, grad), gradients):
-            close(ours, theirs)
+    compare_whatever_the_strides(make(), torch.randn(3, 2, 7, 5))
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -160,19 +160,10 @@ def test_all_derivatives_in_float64(stride):
 @pytest.mark.parametrize("spectral", [None, "filter", "bank", "operator"])
 @pytest.mark.parametrize(("size", "stride", "side"), [(3, 1, 6), (4, 2, 10)], ids=str)
 def test_double_backward_as_in_gradient_penalties(spectral, size, stride, side):
-    def penalty(layer, x):
-        x = x.requires_grad_()
-        (gradient,) = torch.autograd.grad(layer(x).tanh().sum(), x, create_graph=True)
-        gradient.square().sum().backward()
-        return layer.weight.grad.clone(), layer.bias.grad.clone(), x.grad
-
     layer = make(P4M, 2, 2, size, stride=stride, spectral=spectral, input_size=side)
-    exact = copy.deepcopy(layer).double()
-    exact._fourier = None
     x = torch.randn(2, 2, side, side)
     assert layer._fourier.takes(x, layer.weight)
-    for ours, theirs in zip(penalty(layer, x), penalty(exact, x.detach().double())):
-        close(ours, theirs, 2e-5)
+    compare_penalties(layer, x)
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # inside opcheck
@@ -206,23 +197,12 @@ def test_under_autocast(plane):
 @pytest.mark.usefixtures("without_shape_checks")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_compiled_in_one_graph_and_exported():
-    torch.compiler.reset()
-    layer, x = make(spectral="bank").eval(), torch.randn(2, 2, 6, 6)
-    graph = torch.compile(copy.deepcopy(layer), fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(graph(x), layer(x))
-    graph(x).sum().backward()
-    assert "eqgan" not in str(torch.export.export(layer, (x,)).graph)
-    torch.compiler.reset()
+    compare_compiled(make(spectral="bank"), torch.randn(2, 2, 6, 6))
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_vmap_and_forward_differentiation():
-    layer = make()
-    x = torch.randn(2, 3, 2, 5, 5)
-    torch.testing.assert_close(torch.func.vmap(layer)(x), torch.stack([layer(part) for part in x]))
-    _, tangent = torch.func.jvp(layer, (x[0],), (x[1],))
-    linear = layer.double()
-    close(tangent.detach(), (linear(x[1].double()) - linear(torch.zeros_like(x[1]).double())).detach())
+    compare_vmap_and_jvp(make(), torch.randn(2, 3, 2, 5, 5))
 
 
 @pytest.mark.parametrize("spectral", [None, "bank"])

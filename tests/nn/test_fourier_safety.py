@@ -1,6 +1,5 @@
 """The fast group convolution gives the bank's numbers, or an error, in every way that torch calls a layer."""
 
-import copy
 import threading
 
 import pytest
@@ -11,11 +10,12 @@ from torch.func import functional_call, grad, jacrev, jvp, vjp, vmap
 from eqgan.groups import P4, P4M, regular, scalar
 from eqgan.groups.fourier import group_fourier
 from eqgan.nn import ConvAvgPool2d, GroupConv2d, LiftingConv2d, UpsampleConv2d
-from eqgan.nn.fourier import build, engine, tables
+from eqgan.nn.fourier import build, tables
 from eqgan.nn.fourier.emit import group_header
 from eqgan.nn.fourier.operator import flat_generators
+from tests.nn.against_bank import bank_of, needs_engine
 
-pytestmark = pytest.mark.skipif(engine.engine(P4.point_group) is None, reason="no C++ compiler")
+pytestmark = needs_engine
 GENERATORS = flat_generators(P4.point_group)
 R2, R3 = regular(P4, 2), regular(P4, 3)
 LAYERS = {
@@ -39,9 +39,7 @@ def pair(name: str) -> tuple[nn.Module, nn.Module, torch.Tensor]:
     layer = LAYERS[name]()
     assert layer._fourier is not None
     nn.init.uniform_(layer.bias)
-    bank = copy.deepcopy(layer).double()
-    bank._fourier = None
-    return layer, bank, torch.randn(2, layer.in_type.channels, 8, 8)
+    return layer, bank_of(layer), torch.randn(2, layer.in_type.channels, 8, 8)
 
 
 def agree(ours: torch.Tensor, exact: torch.Tensor) -> None:

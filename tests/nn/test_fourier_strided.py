@@ -1,7 +1,5 @@
 """Strided group convolutions by blocks of sites: the bank's numbers, both ways, and the layer's law."""
 
-import copy
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,10 +13,17 @@ from eqgan.nn.fourier import choice, convolution_paths, engine, strided
 from eqgan.nn.fourier.operator import flat_generators
 from eqgan.nn.fourier.tables import BlockTables, sites_of_block
 from eqgan.testing import assert_equivariant
-from tests.nn.test_fourier import bank_values, close, views
+from tests.nn.against_bank import (
+    bank_values,
+    close,
+    compare_compiled,
+    compare_penalties,
+    compare_vmap_and_jvp,
+    compare_whatever_the_strides,
+    needs_engine,
+)
 
 PLANES = [P2, P4, PM, P2MM, P4M]
-needs_engine = pytest.mark.skipif(engine.engine(P4.point_group) is None, reason="no C++ compiler")
 
 
 @pytest.fixture(autouse=True)
@@ -93,32 +98,13 @@ def test_a_wrong_table_breaks_the_law(monkeypatch):
 
 
 def test_whatever_the_strides_in_memory():
-    layer = make()
-    for x in views(torch.randn(3, 8, 8, 6)):
-        y = layer(x)
-        grad = torch.randn_like(y).to(memory_format=torch.channels_last)
-        exact, gradients = bank_values(layer, x, grad)
-        close(y.detach(), exact.detach())
-        variable = x.detach().requires_grad_()
-        wanted = variable, layer.weight, layer.bias
-        for ours, theirs in zip(torch.autograd.grad(layer(variable), wanted, grad), gradients):
-            close(ours, theirs)
+    compare_whatever_the_strides(make(), torch.randn(3, 8, 8, 6))
 
 
 @pytest.mark.parametrize("spectral", [None, "filter", "bank", "operator"])
 def test_double_backward_as_in_gradient_penalties(spectral):
-    def penalty(layer, x):
-        x = x.requires_grad_()
-        (gradient,) = torch.autograd.grad(layer(x).tanh().sum(), x, create_graph=True)
-        gradient.square().sum().backward()
-        return layer.weight.grad.clone(), x.grad
-
     layer = make(P4, 2, 2, spectral=spectral, input_size=6)
-    exact = copy.deepcopy(layer).double()
-    exact._fourier = None
-    x = torch.randn(2, layer.in_type.channels, 6, 6)
-    for ours, theirs in zip(penalty(layer, x), penalty(exact, x.detach().double())):
-        close(ours, theirs, 2e-5)
+    compare_penalties(layer, torch.randn(2, layer.in_type.channels, 6, 6))
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # inside opcheck
@@ -175,13 +161,7 @@ def test_what_has_no_blocks():
 @pytest.mark.usefixtures("without_shape_checks")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_compiled_in_one_graph_and_exported():
-    torch.compiler.reset()
-    layer, x = make(spectral="bank").eval(), torch.randn(2, 8, 6, 6)
-    graph = torch.compile(copy.deepcopy(layer), fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(graph(x), layer(x))
-    graph(x).sum().backward()
-    assert "eqgan" not in str(torch.export.export(layer, (x,)).graph)
-    torch.compiler.reset()
+    compare_compiled(make(spectral="bank"), torch.randn(2, 8, 6, 6))
 
 
 @pytest.mark.usefixtures("without_shape_checks")
@@ -212,13 +192,10 @@ def test_an_empty_map_is_all_padding():
 def test_vmap_and_forward_differentiation():
     layer = make()
     x = torch.randn(2, 3, 8, 6, 6)
-    torch.testing.assert_close(torch.func.vmap(layer)(x), torch.stack([layer(part) for part in x]))
+    compare_vmap_and_jvp(layer, x)
     blocks = torch.ops.eqgan.to_blocks(x.flatten(0, 1), layer._fourier.generators, 2, 1)
     back = torch.func.vmap(lambda b: torch.ops.eqgan.from_blocks(b, layer._fourier.generators, 2, 1))
     assert torch.equal(back(blocks.unflatten(0, (2, 3))), x)
-    _, tangent = torch.func.jvp(layer, (x[0],), (x[1],))
-    linear = layer.double()
-    close(tangent.detach(), (linear(x[1].double()) - linear(torch.zeros_like(x[1]).double())).detach())
 
 
 @needs_engine

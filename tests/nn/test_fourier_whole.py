@@ -13,7 +13,15 @@ from eqgan.nn import GroupConv2d
 from eqgan.nn.fourier import choice, convolution_paths, engine
 from eqgan.nn.fourier.permuted import Permutation
 from eqgan.testing import assert_equivariant
-from tests.nn.test_fourier import bank_values, close, needs_engine, views
+from tests.nn.against_bank import (
+    bank_values,
+    close,
+    compare_compiled,
+    compare_penalties,
+    compare_vmap_and_jvp,
+    compare_whatever_the_strides,
+    needs_engine,
+)
 
 PLANES = [P2, P4, PM, P2MM, P4M]
 
@@ -83,34 +91,16 @@ def test_a_wrong_order_breaks_the_law():
 
 
 def test_whatever_the_strides_in_memory():
-    layer = make(size=4)
-    for x in views(torch.randn(3, 8, 4, 4)):
-        y = layer(x)
-        grad = torch.randn(len(x), 1, 1, 12).permute(0, 3, 1, 2)
-        exact, gradients = bank_values(layer, x, grad)
-        close(y.detach(), exact.detach())
-        variable = x.detach().requires_grad_()
-        wanted = variable, layer.weight, layer.bias
-        for ours, theirs in zip(torch.autograd.grad(layer(variable), wanted, grad), gradients):
-            close(ours, theirs)
+    compare_whatever_the_strides(make(size=4), torch.randn(3, 8, 4, 4))
 
 
 @needs_engine
 @pytest.mark.parametrize("spectral", [None, "filter", "bank", "operator"])
 def test_double_backward_as_in_gradient_penalties(spectral):
-    def penalty(layer, x):
-        x = x.requires_grad_()
-        (gradient,) = torch.autograd.grad(layer(x).tanh().sum(), x, create_graph=True)
-        gradient.square().sum().backward()
-        return layer.weight.grad.clone(), layer.bias.grad.clone(), x.grad
-
     layer = make(P4M, 2, 2, spectral=spectral, input_size=3)
-    exact = copy.deepcopy(layer).double()
-    exact._fourier = None
     x = torch.randn(5, 16, 3, 3)
     assert layer._fourier.takes(x, layer.weight)
-    for ours, theirs in zip(penalty(layer, x), penalty(exact, x.detach().double())):
-        close(ours, theirs, 2e-5)
+    compare_penalties(layer, x)
 
 
 @needs_engine
@@ -134,23 +124,12 @@ def test_larger_maps_are_not_covered_and_follow_the_weights_too():
 @pytest.mark.usefixtures("without_shape_checks")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_compiled_in_one_graph_and_exported():
-    torch.compiler.reset()
-    layer, x = make(spectral="bank").eval(), torch.randn(2, 8, 3, 3)
-    graph = torch.compile(copy.deepcopy(layer), fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(graph(x), layer(x))
-    graph(x).sum().backward()
-    assert "eqgan" not in str(torch.export.export(layer, (x,)).graph)
-    torch.compiler.reset()
+    compare_compiled(make(spectral="bank"), torch.randn(2, 8, 3, 3))
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_the_transforms_of_torch_func():
-    layer = make()
-    x = torch.randn(2, 3, 8, 3, 3)
-    torch.testing.assert_close(torch.func.vmap(layer)(x), torch.stack([layer(part) for part in x]))
-    _, tangent = torch.func.jvp(layer, (x[0],), (x[1],))
-    linear = layer.double()
-    close(tangent.detach(), (linear(x[1].double()) - linear(torch.zeros_like(x[1]).double())).detach())
+def test_vmap_and_forward_differentiation():
+    compare_vmap_and_jvp(make(), torch.randn(2, 3, 8, 3, 3))
 
 
 @needs_engine
@@ -166,7 +145,7 @@ def test_chosen_by_the_items_of_a_batch(monkeypatch):
     assert work.dense == 2 * 3 * 9 * 16
     assert work.moved == 2 * 9 * 4
     expected = int(1000 / (work.dense - 0.5 * work.multiplications - 2 * work.moved)) + 1
-    assert layer._fourier.least_items == dict.fromkeys(choice.KINDS, expected)
+    assert layer._fourier.whole.least_items == dict.fromkeys(choice.KINDS, expected)
     enough = torch.zeros(expected, 8, 3, 3)
     assert convolution_paths(layer, enough) == {"": "fourier"}
     assert convolution_paths(layer, enough[:-1]) == {"": "bank"}
@@ -180,6 +159,6 @@ def test_a_permutation_and_all_its_derivatives():
     how = Permutation.of(torch.tensor([2, 0, 3, 1]))
     x = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
     assert torch.equal(how(x, 1), x[:, [2, 0, 3, 1]])
-    assert torch.equal(Permutation(how.inverse, how.order)(how(x, 1), 1), x)
+    assert torch.equal(how.back(how(x, 1), 1), x)
     assert torch.autograd.gradcheck(lambda x: how(x, 1).sin(), x)
     assert torch.autograd.gradgradcheck(lambda x: how(x, 1).sin(), x)

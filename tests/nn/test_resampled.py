@@ -1,18 +1,15 @@
 """Convolutions beside a resampling: what the two layers compute one after the other."""
 
-import copy
-
 import pytest
 import torch
 from torch import nn
 
 from eqgan.groups import P2, P2MM, P4, P4M, PM, SQUARE_PLANE_GROUPS, Z2, quotient, regular, scalar
 from eqgan.nn import AvgPool2d, ConvAvgPool2d, GroupConv2d, PlainUpsampleConv2d, Upsample2d, UpsampleConv2d
-from eqgan.nn.fourier import convolution_paths, engine
+from eqgan.nn.fourier import convolution_paths
 from eqgan.testing import assert_equivariant
-from tests.nn.test_fourier import close
+from tests.nn.against_bank import close, compare_penalties, needs_engine
 
-needs_engine = pytest.mark.skipif(engine.engine(P4.point_group) is None, reason="no C++ compiler")
 LAYERS = [UpsampleConv2d, ConvAvgPool2d]
 
 
@@ -83,18 +80,9 @@ def test_the_fast_path_is_the_two_layers(plane, layer, size, monkeypatch):
 @needs_engine
 @pytest.mark.parametrize("layer", LAYERS)
 def test_double_backward_as_in_gradient_penalties(layer, monkeypatch):
-    def penalty(made, x):
-        (gradient,) = torch.autograd.grad(made(x).tanh().sum(), x, create_graph=True)
-        gradient.square().sum().backward()
-        return made.weight.grad.clone(), x.grad
-
     monkeypatch.setenv("EQGAN_CONV", "fourier")
     made = make(layer, (regular(P4, 2), regular(P4, 2)), spectral="bank")
-    exact = copy.deepcopy(made).double()
-    exact._fourier = None
-    x = torch.randn(2, 8, 6, 6, requires_grad=True)
-    for ours, theirs in zip(penalty(made, x), penalty(exact, x.detach().double().requires_grad_())):
-        close(ours, theirs, 2e-5)
+    compare_penalties(made, torch.randn(2, 8, 6, 6))
 
 
 @pytest.mark.parametrize("layer", LAYERS)

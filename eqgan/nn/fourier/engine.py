@@ -74,11 +74,10 @@ class Engine(Native):
         The gradient of x is a group convolution of the output's gradient with the transposed filter; it needs
         neighbourhoods of the output's gradient, and the filter's gradient is taken from the same ones.
         """
-        empty, fields_out, fields_in = weight.new_empty(0), *weight.shape[:2]
+        own, (fields_out, fields_in) = weight.new_empty(0), weight.shape[:2]
         x_gradient = torch.empty_like(x) if need[0] else x.new_empty(0)
-        apart = size == 1  # no neighbourhood that both could take from
-        own = empty
-        if need[1] and (apart or (not need[0] and fields_in <= fields_out)):
+        # of one cell there is no neighbourhood that both could take from
+        if need[1] and (size == 1 or (not need[0] and fields_in <= fields_out)):
             own, need = self._filter_gradient(x, out_gradient, weight, size, padding), (need[0], False)
         if not any(need):
             return x_gradient, own

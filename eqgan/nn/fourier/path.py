@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from eqgan.groups import FieldType, PointGroup
 from eqgan.nn.eager import is_differentiated_by_transform, is_differentiated_forwards
-from eqgan.nn.fourier.choice import KINDS, NEVER, Layer, least_sites, mode
+from eqgan.nn.fourier.choice import NEVER, Layer, least_sites, mode
 from eqgan.nn.fourier.engine import engine
 from eqgan.nn.fourier.lifting import FEWEST_SITES
 from eqgan.nn.fourier.native import output_side
@@ -52,8 +52,7 @@ class FourierPath:
     lifting: bool = False
     transposed: bool = False  # the stride is of the output: it is the transpose of a strided convolution
     filter_order: Permutation | None = field(default=None, compare=False, repr=False)  # of a stride
-    whole: WholeMap | None = field(default=None, compare=False, repr=False)
-    least_items: dict[str, int] = field(default_factory=dict)  # of maps as large as the window
+    whole: WholeMap | None = field(default=None, compare=False, repr=False)  # of maps as large as the window
 
     @classmethod
     def of(
@@ -75,20 +74,17 @@ class FourierPath:
         multiplicities = in_type.multiplicity, out_type.multiplicity
         layer = Layer(group, size, *multiplicities, lifting, stride, transposed)
         least = {kind: least_sites(kind, layer) for kind in layer.kinds}
-        items: dict[str, int] = {}
-        if stride == 1 and not padding and size > 1 and not lifting:
-            items = {kind: least_sites(kind, layer._replace(whole=True)) for kind in KINDS}
-        if min((*least.values(), *items.values())) == NEVER:
+        may_cover = stride == 1 and not padding and size > 1 and not lifting
+        whole = WholeMap.of(layer) if may_cover else None
+        if min(least.values()) == NEVER and whole is None:
             return None
         order = None
         if stride > 1 and not lifting:
             of_blocks = block_tables(group, stride).filter_order(size, transposed)
             order = Permutation.of(torch.from_numpy(of_blocks).flatten())
-        known_items = items and min(items.values()) < NEVER
-        whole = WholeMap.of(group, size, in_type.multiplicity) if known_items else None
         forced, fields = mode() == "fourier", out_type.multiplicity
         numbers, generators = (size, padding, stride, fields), flat_generators(group)
-        return cls(group, generators, *numbers, least, forced, lifting, transposed, order, whole, items)
+        return cls(group, generators, *numbers, least, forced, lifting, transposed, order, whole)
 
     def takes(self, x: Tensor, weight: Tensor) -> bool:
         device = x.device.type
@@ -103,8 +99,8 @@ class FourierPath:
         lower = torch.is_autocast_enabled(device)
         if not _dtype_serves(x, device, lower):
             return False
-        if self.covers(x):
-            enough = x.shape[0] >= max(1, self.least_items[self._kind(x, lower)])
+        if (whole := self._whole_of(x)) is not None:
+            enough = x.shape[0] >= max(1, whole.least_items[self._kind(x, lower)])
             return enough and (self.forced or not _channels_last(x)) and _available(self.group, device)
         least = self.least_sites[self._kind(x, lower)]
         sides = self._side(x.shape[2]), self._side(x.shape[3])
@@ -119,7 +115,10 @@ class FourierPath:
 
     def covers(self, x: Tensor) -> bool:
         """Whether the window is as large as the maps, which are then taken as one cell each."""
-        return self.whole is not None and x.shape[2] == x.shape[3] == self.size and x.device.type == "cpu"
+        return self._whole_of(x) is not None
+
+    def _whole_of(self, x: Tensor) -> WholeMap | None:
+        return self.whole if x.shape[2] == x.shape[3] == self.size and x.device.type == "cpu" else None
 
     def _kind(self, x: Tensor, lower: bool) -> str:
         training = "images" if self.lifting and x.requires_grad else "training"
@@ -167,8 +166,8 @@ class FourierPath:
         return bias.repeat_interleave(self.stride**2) if self.transposed and bias is not None else bias
 
     def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if self.whole is not None and self.covers(x):
-            return self.whole.apply(x, weight, bias)
+        if (whole := self._whole_of(x)) is not None:
+            return whole.apply(x, weight, bias)
         x, weight, bias = self._maps(x), self._filter(weight), self._bias(bias)
         how = self.generators, self._size, self._padding, 1 if self._on_blocks else self.stride
         return self._out(torch.ops.eqgan.group_conv2d(x, weight, bias, *how))
@@ -189,8 +188,8 @@ class FourierPath:
     def apply_packed(self, x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
         if self.lifting:
             return self.apply(x, packed, bias)
-        if self.whole is not None and self.covers(x):
-            return self.whole.apply_packed(x, packed, bias, self.fields)
+        if (whole := self._whole_of(x)) is not None:
+            return whole.apply_packed(x, packed, bias, self.fields)
         x, bias, how = self._maps(x), self._bias(bias), (self.generators, self._size, self._padding)
         fields = self.fields * (self.stride**2 if self.transposed else 1)
         return self._out(torch.ops.eqgan.group_conv2d_packed(x, packed, bias, *how, fields))

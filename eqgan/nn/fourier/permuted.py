@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eqgan.nn.eager import is_ordinary_call
+from eqgan.nn.eager import records_gradient
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +27,12 @@ class Permutation:
     def of(cls, order: Tensor) -> "Permutation":
         return cls(order, order.argsort())
 
+    @property
+    def back(self) -> "Permutation":
+        return Permutation(self.inverse, self.order)
+
     def __call__(self, x: Tensor, dim: int) -> Tensor:
-        if x.requires_grad and torch.is_grad_enabled() and is_ordinary_call():
+        if records_gradient(x):
             return _Permuted.apply(x, dim, self)
         return x.index_select(dim, self.order.to(x.device))
 
@@ -41,5 +45,4 @@ class _Permuted(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        back = Permutation(ctx.how.inverse, ctx.how.order)
-        return back(gradients[0], ctx.dim), None, None
+        return ctx.how.back(gradients[0], ctx.dim), None, None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from eqgan.groups import PointGroup
+from eqgan.nn.fourier.choice import KINDS, NEVER, Layer, least_sites
 from eqgan.nn.fourier.operator import flat_generators
 from eqgan.nn.fourier.permuted import Permutation
 from eqgan.nn.fourier.strided import filter_of_blocks
@@ -27,15 +27,22 @@ class WholeMap:
     channels: Permutation  # of the block: which number of a map each holds
     filter_order: Permutation
     size: int
+    least_items: dict[str, int]  # of a batch from which on it is taken, for each of ``choice.KINDS``
 
     @classmethod
-    def of(cls, group: PointGroup, size: int, fields_in: int) -> "WholeMap":
+    def of(cls, layer: Layer) -> "WholeMap | None":
+        """None for a layer that never takes it."""
+        group, size, fields_in, *_ = layer
+        least = {kind: least_sites(kind, layer._replace(whole=True)) for kind in KINDS}
+        if min(least.values()) == NEVER:
+            return None
         tables = block_tables(group, size)
         plane, row, column = torch.from_numpy(tables.source.astype("int64")).T
         of_field = (plane * size + row) * size + column
         channels = torch.arange(fields_in)[:, None] * len(of_field) + of_field
         order = torch.from_numpy(tables.filter_order(size)).flatten()
-        return cls(flat_generators(group), Permutation.of(channels.flatten()), Permutation.of(order), size)
+        orders = Permutation.of(channels.flatten()), Permutation.of(order)
+        return cls(flat_generators(group), *orders, size, least)
 
     def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """x (batch, in * order, k, k) to (batch, out * order, 1, 1)."""
