@@ -77,7 +77,8 @@ static double one_case(int isa) {
   std::vector<char> out = maps(outputs, bfloat16 & 2), plain = maps(outputs, bfloat16 & 4);
   std::vector<float> weight = numbers(other * in * order * cells);
   std::vector<float> bias = numbers(other), packed(packed_size(isa, in, other, cells)), gradient(slices * floats);
-  Filter filter = {weight.data(), packed.data(), entrys[size - 1], in, other, order * cells, in * order * cells, cells};
+  Filter filter = {weight.data(), packed.data(), entrys[size - 1], in, other, order * cells, in * order * cells, cells,
+                   slices};
   pack(isa, &filter, draw(1, 3), NULL);
   Task task = {REGULAR, x.data(), packed.data(), bias.data(), out.data(), plain.data(), gradient.data(),
                shifts[size - 1], batch, in, other, height, width, out_height, out_width,

@@ -111,7 +111,7 @@ class Engine(Native):
     def _unpack(self, packed: Tensor, like: Tensor, size: int, transposed: bool) -> Tensor:
         weight = torch.empty(like.shape, dtype=torch.float32)  # whatever torch's default is
         filter = self._filter(weight, size, transposed)
-        filter.packed = packed.data_ptr()
+        filter.packed, filter.gradients = packed.data_ptr(), len(packed)
         self.library.unpack(self.isa, ctypes.byref(filter), _slices_of(weight), self.team)
         return weight
 
@@ -136,13 +136,14 @@ class Engine(Native):
         plane: Tensor | None = None,
         **tensors: Tensor | None,
     ) -> Tensor:
-        """Runs source/engine.h's task; returns the packed filter gradient (empty if none was asked for)."""
+        """Runs source/engine.h's task; returns the packed filter gradient, in parts that are its summands
+        (slices, floats), empty if none was asked for."""
         order, (batch, channels, height, width) = self.group.order, patched.shape
         out_height, out_width = output_sides(patched, size, padding) if plane is None else plane.shape[2:]
         fields_in = channels // order
         rows = _rows_in_block(batch * out_height, out_width, self.lanes)
         slices = max(1, min(torch.get_num_threads(), -(-batch * out_height // rows)))
-        gradient = torch.empty(0, dtype=torch.float32)
+        gradient = torch.empty(0, 0, dtype=torch.float32)
         if tensors.get("plain") is not None:
             floats = self.library.gradient_size(self.isa, fields_in, other, size * size)
             gradient = torch.zeros(slices, floats, dtype=torch.float32)
@@ -162,7 +163,7 @@ class Engine(Native):
             self.execute(task)
         elif (out := tensors.get("out")) is not None:
             out.zero_()
-        return gradient.sum(0) if slices > 1 and gradient.numel() else gradient
+        return gradient
 
 
 def _slices_of(weight: Tensor) -> int:

@@ -32,7 +32,7 @@ class Task(ctypes.Structure):
 class Filter(ctypes.Structure):
     _fields_ = (
         *((name, _POINTER) for name in ("weight", "packed", "entry")),
-        *((name, _INDEX) for name in ("fields_in", "other", "in_stride", "other_stride", "cells")),
+        *((name, _INDEX) for name in ("fields_in", "other", "in_stride", "other_stride", "cells", "gradients")),
     )
 
 

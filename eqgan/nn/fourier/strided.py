@@ -23,7 +23,7 @@ from eqgan.nn.fourier.tables import BlockTables, block_tables
 _TO, _FROM = "eqgan::to_blocks", "eqgan::from_blocks"
 for _name in (_TO, _FROM):
     torch.library.define(_name, "(Tensor x, int[] generators, int stride, int padding) -> Tensor")
-MOST_SIDE, MOST_ROW = 8, 4096  # as in source/blocks.h
+MOST_SIDE = 8  # as in source/blocks.h
 
 
 def _tables(generators: list[int], stride: int) -> BlockTables:
@@ -90,15 +90,15 @@ def _from_blocks(blocks: Tensor, generators: list[int], stride: int, padding: in
 # ---- by the engine -----------------------------------------------------------------------------------------
 
 
-def _served(x: Tensor, group: PointGroup, stride: int, row: int) -> Engine | None:
-    if x.dtype not in (torch.float32, torch.bfloat16) or stride > MOST_SIDE or row > MOST_ROW:
+def _served(x: Tensor, group: PointGroup, stride: int) -> Engine | None:
+    if x.dtype not in (torch.float32, torch.bfloat16) or stride > MOST_SIDE:
         return None
     return engine(group)
 
 
 def _to_blocks_cpu(x: Tensor, generators: list[int], stride: int, padding: int) -> Tensor:
     shape = _blocks_shape(x, generators, stride, padding)
-    made = _served(x, group_of(tuple(generators)), stride, shape[3] * stride)
+    made = _served(x, group_of(tuple(generators)), stride)
     if made is None:
         return _to_blocks(x, generators, stride, padding)
     x, blocks = x.contiguous(), x.new_empty(shape)
@@ -107,7 +107,7 @@ def _to_blocks_cpu(x: Tensor, generators: list[int], stride: int, padding: int) 
 
 
 def _from_blocks_cpu(blocks: Tensor, generators: list[int], stride: int, padding: int) -> Tensor:
-    made = _served(blocks, group_of(tuple(generators)), stride, blocks.shape[3] * stride)
+    made = _served(blocks, group_of(tuple(generators)), stride)
     if made is None:
         return _from_blocks(blocks, generators, stride, padding)
     x = blocks.new_empty(_map_shape(blocks, generators, stride, padding))

@@ -45,11 +45,12 @@ struct Task {
 
 struct Filter {
   float *weight;             // base filter or its gradient, entries of a pair of fields contiguous
-  float *packed;             // blocks, or one packed gradient
+  float *packed;             // blocks, or packed gradients one after the other
   const int32_t *entry;      // (ORDER, cells): where w'_z[u] stands among the entries of a pair
   index_t in, other;         // fields of the patched and of the other side
   index_t in_stride, other_stride;
   index_t cells;
+  index_t gradients;         // packed ones, whose sum is unpacked
 };
 
 struct Kernel {              // one for each instruction set

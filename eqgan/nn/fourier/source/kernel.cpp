@@ -204,14 +204,16 @@ void pack(const Filter *f, index_t number, index_t slices) {
 INLINE void unpack_cell(const Filter &f, index_t in, index_t first, index_t count, index_t cell) {
   Lane w[ORDER], block[ENTRIES] = {};
   const float *packed = f.packed;
+  const index_t size = gradient_size(f.in, f.other, f.cells);
   int entry = 0;
   for (int irrep = 0; irrep < IRREPS; irrep++) {
     const int d = IRREP_DIM[irrep];
     const index_t columns = round_up(f.other * d, 4);
     for (int l = 0; l < d; l++)
       for (int j = 0; j < d; j++, entry++) {
-        const float *row = packed + ((in * f.cells + cell) * d + l) * columns;
-        for (index_t n = 0; n < count; n++) block[entry][n] = row[(first + n) * d + j];
+        const float *row = packed + ((in * f.cells + cell) * d + l) * columns + first * d + j;
+        for (index_t k = 0; k < f.gradients; k++, row += size)
+          for (index_t n = 0; n < count; n++) block[entry][n] += row[n * d];
       }
     packed += gradient_floats(irrep, f.in, f.other, f.cells);
   }
@@ -303,6 +305,7 @@ template <class T> INLINE void copy(const T *from, float *to, index_t count) {
   for (; i + LANES <= count; i += LANES) store<LANES>(to + i, load<LANES>(from + i));
   if (LANES > 8 && i + 8 <= count) store<8>(to + i, load<8>(from + i)), i += 8;
   if (LANES > 4 && i + 4 <= count) store<4>(to + i, load<4>(from + i)), i += 4;
+  if (i < count && count >= 4) store<4>(to + count - 4, load<4>(from + count - 4)), i = count;  // some again
   for (; i < count; i++) to[i] = one(from + i);
 }
 
@@ -316,6 +319,8 @@ template <class T>
 INLINE void stage_plane(const Task &t, const T *plane, index_t y, index_t rows, index_t staged_width, float *staged) {
   const index_t left = max_of(t.padding, 0), skip = max_of(-t.padding, 0);
   const index_t count = min_of(staged_width - left, t.width - skip);
+  if (!t.padding && staged_width == t.width && y >= 0 && y + rows <= t.height)
+    return copy(plane + y * t.width, staged, rows * t.width);  // one after the other, here and there
   for (float *to = staged + left; rows > 0; rows--, y++, to += staged_width)
     if (y < 0 || y >= t.height)
       clear(to, count);
@@ -477,7 +482,8 @@ template <class T> void combine(const Plan &p, index_t row, index_t end, const f
       const index_t count = s.rows * t.out_width;
       Vector<LANES>::type y[ORDER];
       index_t x = 0;
-      for (; x + LANES <= count; x += LANES) {
+      for (; count >= LANES && x < count; x += LANES) {
+        x = min_of(x, count - LANES);  // the last ones again
         synthesise<LANES>(from, x, bias, y);
         UNROLL for (int g = 0; g < ORDER; g++) store<LANES>(to + g * plane + x, y[g]);
       }
@@ -507,7 +513,10 @@ template <class T> void analyse_plain(const Plan &p, const T *given, index_t row
               plain + (t.other * BLOCK_FIRST[block] + 4 * block + field * BLOCK_DIM[block] + j) * p.stride + s.at;
       const index_t count = s.rows * t.out_width;
       index_t x = 0;
-      for (; x + LANES <= count; x += LANES) analyse<LANES>(from, to, x, x);
+      for (; count >= LANES && x < count; x += LANES) {
+        x = min_of(x, count - LANES);  // the last ones again
+        analyse<LANES>(from, to, x, x);
+      }
       if (x < count) {  // not a float beyond the tensor is read
         T last[ORDER][LANES] = {};
         for (int g = 0; g < ORDER; g++) {
