@@ -67,7 +67,9 @@ static double sum_of(const std::vector<float> &values) {
 }
 
 static double one_case(int isa) {
-  const index_t size = draw(1, 5), cells = size * size, in = draw(1, 6), other = draw(1, 11), batch = draw(1, 4);
+  const index_t size = draw(1, 5), cells = size * size, layer_in = draw(1, 6), layer_other = draw(1, 11);
+  const index_t sites = draw(0, 1) ? 4 : 1, in_blocks = draw(0, 1), batch = draw(1, 4);
+  const index_t in = layer_in * (in_blocks ? sites : 1), other = layer_other * (in_blocks ? 1 : sites);
   const index_t padding = draw(-1, size + 1), least = size > 2 * padding ? size - 2 * padding : 1;
   const index_t height = draw(least, least + 18), width = draw(least, least + 37);
   const index_t out_height = height + 2 * padding - size + 1, out_width = width + 2 * padding - size + 1;
@@ -75,10 +77,11 @@ static double one_case(int isa) {
   const index_t bfloat16 = draw(0, 7), outputs = batch * other * order * out_height * out_width;
   std::vector<char> x = maps(batch * in * order * height * width, bfloat16 & 1);
   std::vector<char> out = maps(outputs, bfloat16 & 2), plain = maps(outputs, bfloat16 & 4);
-  std::vector<float> weight = numbers(other * in * order * cells);
+  const index_t entries = order * cells * sites;
+  std::vector<float> weight = numbers(layer_other * layer_in * entries);
   std::vector<float> bias = numbers(other), packed(packed_size(isa, in, other, cells)), gradient(slices * floats);
-  Filter filter = {weight.data(), packed.data(), entrys[size - 1], in, other, order * cells, in * order * cells, cells,
-                   slices};
+  Filter filter = {weight.data(), packed.data(), (sites > 1 ? blocks_entrys : entrys)[size - 1], in, other, layer_in,
+                   layer_other, entries, layer_in * entries, cells, slices};
   pack(isa, &filter, draw(1, 3), NULL);
   Task task = {REGULAR, x.data(), packed.data(), bias.data(), out.data(), plain.data(), gradient.data(),
                shifts[size - 1], batch, in, other, height, width, out_height, out_width,
@@ -128,13 +131,13 @@ static double one_lifting(int isa) {
 
 // Maps to blocks of sites and back, by any table.
 static double one_move(int isa) {
-  const index_t side = draw(2, 5), fiber = draw(1, order), planes = fiber * side * side, images = draw(1, 7);
+  const index_t side = draw(2, 5), planes = order * side * side, batch = draw(1, 4), fields = draw(1, 3);
   const index_t padding = draw(0, side + 1), out_height = draw(1, 7), out_width = draw(1, 21);
   const index_t height = out_height * side - 2 * padding, width = out_width * side - 2 * padding;
   if (height < 1 || width < 1) return 0;
   const index_t kind = draw(0, 1) ? TO_BLOCKS : FROM_BLOCKS, bfloat16 = draw(0, 1);
-  std::vector<char> x = maps(images * fiber * height * width, bfloat16);
-  std::vector<char> blocks = maps(images * planes * out_height * out_width, bfloat16);
+  std::vector<char> x = maps(batch * fields * order * height * width, bfloat16);
+  std::vector<char> blocks = maps(batch * fields * planes * out_height * out_width, bfloat16);
   std::vector<int32_t> sites;
   for (index_t n = 0, first = draw(0, planes - 1); n < planes; n++) {
     const int32_t site = static_cast<int32_t>((first + n) % planes), each = static_cast<int32_t>(side);
@@ -142,8 +145,8 @@ static double one_move(int isa) {
   }
   sites.shrink_to_fit();
   Task task = {kind, x.data(), NULL, NULL, blocks.data(), NULL, NULL, sites.data(),
-               images, fiber, planes, height, width, out_height, out_width, padding, 1, side, 0, 0, draw(1, 3),
-               NULL, NULL, bfloat16};
+               batch, fields * order, fields * planes, height, width, out_height, out_width, padding, 1, side, 0, 0,
+               draw(1, 3), NULL, NULL, bfloat16};
   if (run(isa, &task, NULL)) abort();
   return sum_of(kind == TO_BLOCKS ? blocks : x, bfloat16);
 }

@@ -146,7 +146,7 @@ def test_what_torch_asks_of_an_operator():
     torch.library.opcheck(op.default, (x, weight, bias, generators, 3, 1))
     grad = torch.randn(2, 12, 5, 6, requires_grad=True)
     backward = torch.ops.eqgan.group_conv2d_backward.default
-    torch.library.opcheck(backward, (grad, x, weight, generators, 3, 1, 1, True, True, True))
+    torch.library.opcheck(backward, (grad, x, weight, generators, 3, 1, 1, 1, 1, True, True, True))
 
 
 @pytest.mark.parametrize("plane", [P4, P4M], ids=str)
@@ -226,7 +226,7 @@ def test_filters_are_packed_in_parts(transposed):
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            packed.append(made.pack(weight, size, transposed))
+            packed.append(made.pack(weight, size, transposed=transposed))
     finally:
         torch.set_num_threads(before)
     for other in packed[1:]:

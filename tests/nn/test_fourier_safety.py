@@ -17,6 +17,7 @@ from tests.nn.against_bank import bank_of, needs_engine
 
 pytestmark = needs_engine
 GENERATORS = flat_generators(P4.point_group)
+NEED = True, True, True
 R2, R3 = regular(P4, 2), regular(P4, 3)
 LAYERS = {
     "regular": lambda: GroupConv2d(R2, R3, 3, padding=1),
@@ -154,10 +155,16 @@ def test_a_packed_filter_has_no_gradients_and_says_so():
         lambda op, x, w: op.group_conv2d(x, w[:0], None, GENERATORS, 3, 1),
         lambda op, x, w: op.group_conv2d(x, w[:, :, :9].repeat(1, 4, 1), None, GENERATORS, 3, 1, 0),
         lambda op, x, w: op.group_conv2d_backward(
-            torch.zeros(1, 12, 8, 8), x, w[:, :, :9].repeat(1, 4, 1), GENERATORS, 3, 1, 2, True, True, True
+            torch.zeros(1, 12, 8, 8), x, w[:, :, :9].repeat(1, 4, 1), GENERATORS, 3, 1, 2, 1, 1, *NEED
         ),
-        lambda op, x, w: op.group_conv2d_backward(x[:, :0], x, w[:0], GENERATORS, 3, 1, 1, True, True, True),
-        lambda op, x, w: op.group_conv2d_backward(x[:, :8], x, w, GENERATORS, 3, 1, 1, True, True, True),
+        lambda op, x, w: op.group_conv2d_backward(x[:, :0], x, w[:0], GENERATORS, 3, 1, 1, 1, 1, *NEED),
+        lambda op, x, w: op.group_conv2d_backward(x[:, :8], x, w, GENERATORS, 3, 1, 1, 1, 1, *NEED),
+        lambda op, x, w: op.group_conv2d(x, w, None, GENERATORS, 3, 1, 1, 2, 1),
+        lambda op, x, w: op.group_conv2d(x, w.repeat(1, 1, 4), None, GENERATORS, 3, 1, 1, 1, 0),
+        lambda op, x, w: op.group_conv2d(x, w.repeat(1, 1, 4), None, GENERATORS, 3, 1, 2, 1, 2),
+        lambda op, x, w: op.group_conv2d(
+            x.repeat(1, 4, 1, 1), w.repeat(1, 1, 16), None, GENERATORS, 3, 1, 1, 2, 2
+        ),
         lambda op, x, w: op.group_conv2d_packed(x, torch.zeros(4), None, GENERATORS, 3, 1, 3),
         lambda op, x, w: op.group_conv2d_packed(x[:, :7], torch.zeros(4), None, GENERATORS, 3, 1, 3),
         lambda op, x, w: op.to_blocks(x[:, :6], GENERATORS, 2, 1),

@@ -9,9 +9,9 @@ from torch._dynamo.testing import CompileCounter
 
 from eqgan.groups import P2, P2MM, P4, P4M, PM, regular
 from eqgan.nn import GroupConv2d, UpsampleConv2d
-from eqgan.nn.fourier import choice, convolution_paths, engine, strided
+from eqgan.nn.fourier import choice, convolution_paths, engine, operator, strided
 from eqgan.nn.fourier.operator import flat_generators
-from eqgan.nn.fourier.tables import BlockTables, sites_of_block
+from eqgan.nn.fourier.tables import Blocks, BlockTables, sites_of_block
 from eqgan.testing import assert_equivariant
 from tests.nn.against_bank import (
     bank_values,
@@ -117,6 +117,55 @@ def test_what_torch_asks_of_an_operator(plane):
     torch.library.opcheck(torch.ops.eqgan.from_blocks.default, (blocks, *how))
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # inside opcheck
+@pytest.mark.parametrize("sides", [(2, 1), (1, 2)], ids=str)
+def test_what_torch_asks_of_a_convolution_in_blocks(sides):
+    generators = flat_generators(P4.point_group)
+    fields_in, fields_out = 2 * sides[0] ** 2, 3 * sides[1] ** 2
+    x, weight, bias = torch.randn(2, 4 * fields_in, 4, 5), torch.randn(3, 2, 4 * 16), torch.randn(3)
+    for tensor in (x, weight, bias):
+        tensor.requires_grad_()
+    torch.library.opcheck(
+        torch.ops.eqgan.group_conv2d.default, (x, weight, bias, generators, 2, 1, 1, *sides)
+    )
+    grad = torch.randn(2, 4 * fields_out, 5, 6, requires_grad=True)
+    backward = torch.ops.eqgan.group_conv2d_backward.default
+    torch.library.opcheck(backward, (grad, x, weight, generators, 2, 1, 1, *sides, True, True, True))
+
+
+@needs_engine
+@settings(deadline=None, max_examples=40, derandomize=True)
+@given(
+    plane=st.sampled_from(PLANES),
+    fields=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    side=st.integers(2, 3),
+    size=st.integers(1, 3),
+    transposed=st.booleans(),
+    isa=st.integers(0, 3),
+)
+def test_filters_of_blocks_are_packed_as_if_they_were_plain(plane, fields, side, size, transposed, isa):
+    """By every instruction set, one weight of the layer standing at many places, or few fields at a time."""
+    best = engine.engine(plane.point_group)
+    made = engine.Engine(plane.point_group, best.library, min(isa, best.isa))
+    weight = torch.randn(*fields, plane.order * (size * side) ** 2)
+    for blocks in (Blocks(side, 1), Blocks(1, side)):
+        window = operator.Window(flat_generators(plane.point_group), size, 0, 1, *blocks)
+        plain = operator.filter_of_blocks(weight, window)
+        found = made.pack(weight, size, blocks, transposed)
+        assert torch.equal(found, made.pack(plain, size, transposed=transposed))
+        parts = torch.randn(2, made.library.gradient_size(made.isa, *_sides(plain, transposed), size**2))
+        of_plain = made._unpack(parts, plain, size, Blocks(), transposed)
+        assert torch.equal(made._unpack(parts, weight, size, blocks, transposed), _back(of_plain, window))
+
+
+def _sides(weight, transposed):
+    return weight.shape[:2] if transposed else weight.shape[:2][::-1]
+
+
+def _back(weight, window):
+    return operator._filter_of_layer(weight, window)
+
+
 @pytest.mark.parametrize("stride", [2, 3, 9])
 @pytest.mark.parametrize("padding", [0, 1, 5])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -140,6 +189,8 @@ def test_blocks_hold_what_their_definition_says():
     """Field c at element g of a block is plane g of the map at the block's site g c, about its centre."""
     group, x = P4.point_group, torch.arange(4 * 36).view(1, 4, 6, 6)
     blocks = strided._to_blocks(x, flat_generators(group), 2, 0)
+    two = strided._to_blocks(torch.cat([x, -x], 1), flat_generators(group), 2, 0)
+    assert torch.equal(two.view(4, 2, 4, 3, 3)[:, 1], -blocks.view(4, 4, 3, 3)), "site by site"
     for c, (row, column) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
         for g, ((a, b), (p, q)) in enumerate(group.elements.tolist()):
             right, up = 2 * column - 1, 1 - 2 * row

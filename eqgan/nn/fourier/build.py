@@ -21,8 +21,10 @@ from eqgan.files import atomic_write, cache_folder
 log = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).parent / "source"
-COMMON = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fPIC", "-pthread", "-Wno-psabi")
-COMMON += ("-fno-tree-loop-distribute-patterns",)  # rows are short: a call of memcpy takes longer than they do
+COMMON = (
+    *("-std=c++17", "-O3", "-ffp-contract=fast", "-fPIC", "-pthread", "-Wno-psabi"),
+    "-fno-tree-loop-distribute-patterns",  # rows are short: calls of memcpy would take longer than they do
+)
 ISAS = {
     "plain": (),
     "avx2": ("-mavx2", "-mfma"),

@@ -20,7 +20,7 @@ from eqgan.nn.fourier.native import (
     output_sides,
     which_are_bfloat16,
 )
-from eqgan.nn.fourier.tables import filter_tables
+from eqgan.nn.fourier.tables import NO_BLOCKS, Blocks, filter_tables, packed_entries
 
 _WEIGHTS = 16_384  # at least, of a filter that is packed in parts
 _POSITIONS = 160  # at most in a block: its features stay in the second level of cache
@@ -29,14 +29,29 @@ _POSITIONS = 160  # at most in a block: its features stay in the second level of
 class Engine(Native):
     """Group convolution between regular fields with stride 1, on contiguous CPU tensors.
 
-    Maps are float32 or bfloat16, filters, biases and the filters' gradients float32.
+    Maps are float32 or bfloat16, filters, biases and the filters' gradients float32. Input or output may be
+    in blocks of sites (``strided``); then sizes and paddings are in blocks, and weights those of the layer.
     """
 
     # ---- the three operations ------------------------------------------------------------------------------
 
-    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, size: int, padding: int) -> Tensor:
-        """x (batch, in * order, h, w), weight (out, in, order * size^2), bias (out) or None."""
-        return self.forward_packed(x, self.pack(weight, size), bias, len(weight), size, padding)
+    def forward(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        size: int,
+        padding: int,
+        blocks: Blocks = NO_BLOCKS,
+    ) -> Tensor:
+        """x (batch, in * order, h, w), weight (out, in, order * size^2), bias (out) or None.
+
+        In blocks, x or the result has sites * in or sites * out fields, the weight of a pair sites * entries.
+        """
+        sites = blocks.sites[1]
+        bias = bias if bias is None or sites == 1 else bias.repeat(sites)
+        packed = self.pack(weight, size, blocks)
+        return self.forward_packed(x, packed, bias, len(weight) * sites, size, padding)
 
     def forward_packed(
         self, x: Tensor, packed: Tensor, bias: Tensor | None, fields: int, size: int, padding: int
@@ -55,10 +70,11 @@ class Engine(Native):
         size: int,
         padding: int,
         need: tuple[bool, bool, bool],
+        blocks: Blocks = NO_BLOCKS,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of x, of the weight and of the bias, of those that are needed (else empty tensors)."""
-        of_bias = bias_gradient(out_gradient, weight) if need[2] else weight.new_empty(0)
-        return *self._backward(out_gradient, x, weight, size, padding, need[:2]), of_bias
+        """Gradients of x, of the weight and of the layer's bias; empty tensors for what is not needed."""
+        of_bias = bias_gradient(out_gradient, weight, blocks.sites[1]) if need[2] else weight.new_empty(0)
+        return *self._backward(out_gradient, x, weight, size, padding, need[:2], blocks), of_bias
 
     def _backward(
         self,
@@ -68,30 +84,36 @@ class Engine(Native):
         size: int,
         padding: int,
         need: tuple[bool, bool],
+        blocks: Blocks,
     ) -> tuple[Tensor, Tensor]:
         """In one pass.
 
         The gradient of x is a group convolution of the output's gradient with the transposed filter; it needs
         neighbourhoods of the output's gradient, and the filter's gradient is taken from the same ones.
         """
-        own, (fields_out, fields_in) = weight.new_empty(0), weight.shape[:2]
+        own = weight.new_empty(0)
+        fields_in, fields_out = x.shape[1] // self.group.order, out_gradient.shape[1] // self.group.order
         x_gradient = torch.empty_like(x) if need[0] else x.new_empty(0)
         # of one cell there is no neighbourhood that both could take from
         if need[1] and (size == 1 or (not need[0] and fields_in <= fields_out)):
-            own, need = self._filter_gradient(x, out_gradient, weight, size, padding), (need[0], False)
+            own, need = (
+                self._filter_gradient(x, out_gradient, weight, size, padding, blocks),
+                (need[0], False),
+            )
         if not any(need):
             return x_gradient, own
         options: dict[str, Tensor] = {"plain": x} if need[1] else {}
         if need[0]:
-            options |= {"filter": self.pack(weight, size, transposed=True), "out": x_gradient}
+            options |= {"filter": self.pack(weight, size, blocks, transposed=True), "out": x_gradient}
         packed = self._run(out_gradient, size, size - 1 - padding, fields_in, **options, plane=x)
-        return x_gradient, self._unpack(packed, weight, size, transposed=True) if need[1] else own
+        return x_gradient, self._unpack(packed, weight, size, blocks, transposed=True) if need[1] else own
 
     def _filter_gradient(
-        self, x: Tensor, out_gradient: Tensor, weight: Tensor, size: int, padding: int
+        self, x: Tensor, out_gradient: Tensor, weight: Tensor, size: int, padding: int, blocks: Blocks
     ) -> Tensor:
-        packed = self._run(x, size, padding, len(weight), plain=out_gradient)
-        return self._unpack(packed, weight, size, transposed=False)
+        fields = out_gradient.shape[1] // self.group.order
+        packed = self._run(x, size, padding, fields, plain=out_gradient)
+        return self._unpack(packed, weight, size, blocks, transposed=False)
 
     def packed_size(self, fields_in: int, fields_out: int, cells: int) -> int:
         """Numbers in a packed filter."""
@@ -99,30 +121,36 @@ class Engine(Native):
 
     # ---- filters -------------------------------------------------------------------------------------------
 
-    def pack(self, weight: Tensor, size: int, transposed: bool = False) -> Tensor:
+    def pack(self, weight: Tensor, size: int, blocks: Blocks = NO_BLOCKS, transposed: bool = False) -> Tensor:
         """The filter's blocks, in the order in which they are multiplied."""
         weight = weight.contiguous()
-        filter = self._filter(weight, size, transposed)
+        filter = self._filter(weight, size, blocks, transposed)
         packed = weight.new_empty(self.packed_size(filter.fields_in, filter.other, filter.cells))
         filter.packed = packed.data_ptr()
         self.library.pack(self.isa, ctypes.byref(filter), _slices_of(weight), self.team)
         return packed
 
-    def _unpack(self, packed: Tensor, like: Tensor, size: int, transposed: bool) -> Tensor:
+    def _unpack(self, packed: Tensor, like: Tensor, size: int, blocks: Blocks, transposed: bool) -> Tensor:
         weight = torch.empty(like.shape, dtype=torch.float32)  # whatever torch's default is
-        filter = self._filter(weight, size, transposed)
+        filter = self._filter(weight, size, blocks, transposed)
         filter.packed, filter.gradients = packed.data_ptr(), len(packed)
         self.library.unpack(self.isa, ctypes.byref(filter), _slices_of(weight), self.team)
         return weight
 
-    def _filter(self, weight: Tensor, size: int, transposed: bool) -> Filter:
+    def _filter(self, weight: Tensor, size: int, blocks: Blocks, transposed: bool) -> Filter:
         fields_out, fields_in, entries = weight.shape
-        tables = filter_tables(self.group, size)
-        sides = [(fields_in, entries), (fields_out, fields_in * entries)]
-        (n_in, in_stride), (other, other_stride) = reversed(sides) if transposed else sides
-        entry = tables.transposed_entry if transposed else tables.entry
+        sides = list(zip((fields_in, fields_out), (entries, fields_in * entries), blocks.sites))
+        (n_in, in_stride, in_sites), (other, other_stride, other_sites) = sides[::-1] if transposed else sides
         return Filter(
-            weight.data_ptr(), None, entry.ctypes.data, n_in, other, in_stride, other_stride, size * size
+            weight=weight.data_ptr(),
+            entry=packed_entries(self.group, size, blocks, transposed).ctypes.data,
+            fields_in=n_in * in_sites,
+            other=other * other_sites,
+            layer_in=n_in,
+            layer_other=other,
+            in_stride=in_stride,
+            other_stride=other_stride,
+            cells=size * size,
         )
 
     # ---- a pass --------------------------------------------------------------------------------------------

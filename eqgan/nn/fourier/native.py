@@ -32,7 +32,8 @@ class Task(ctypes.Structure):
 class Filter(ctypes.Structure):
     _fields_ = (
         *((name, _POINTER) for name in ("weight", "packed", "entry")),
-        *((name, _INDEX) for name in ("fields_in", "other", "in_stride", "other_stride", "cells", "gradients")),
+        *((name, _INDEX) for name in ("fields_in", "other", "layer_in", "layer_other")),
+        *((name, _INDEX) for name in ("in_stride", "other_stride", "cells", "gradients")),
     )
 
 
@@ -67,9 +68,10 @@ def lifts(weight: Tensor, size: int) -> bool:
     return weight.shape[2] == size * size
 
 
-def bias_gradient(out_gradient: Tensor, weight: Tensor) -> Tensor:
-    """(out) of a gradient (batch, out * order, height, width), in the type of the filter."""
-    return out_gradient.unflatten(1, (len(weight), -1)).sum((0, 2, 3, 4), dtype=weight.dtype)
+def bias_gradient(out_gradient: Tensor, weight: Tensor, sites: int = 1) -> Tensor:
+    """(out) of a gradient (batch, sites * out * order, height, width), in the type of the filter."""
+    of_fields = out_gradient.unflatten(1, (sites, len(weight), -1))
+    return of_fields.sum((0, 1, 3, 4, 5), dtype=weight.dtype)
 
 
 def which_are_bfloat16(*tensors: Tensor | None) -> int:

@@ -1,11 +1,16 @@
 """``eqgan::group_conv2d``: group convolution to regular fields as one operator of torch.
 
-    torch.ops.eqgan.group_conv2d(x, weight, bias, flat_generators(group), size, padding, stride)
+    torch.ops.eqgan.group_conv2d(x, weight, bias, flat_generators(group), size, padding, stride, *blocks)
 
 takes x (batch, in * order, height, width), field-major, and weight (out, in, order * size^2): for each pair
 of fields the filter at the group's identity, element by element, each a window. Or it lifts: planes
 x (batch, in, height, width) and weight (out, in, size^2), a window a pair. The stride is 1 if nothing is
 said. The result, (batch, out * order, height', width'), is contiguous.
+
+Of a strided layer x is in blocks of sites, of a transposed one the result is (``strided``): ``blocks`` says
+of how many a side, (stride, 1) or (1, stride); if nothing is said, neither. There are as many fields of
+blocks for each field as a block has sites, site by site; size and padding are in blocks, and the weight of a
+pair is that of the layer, order * (stride * size)^2.
 
 It is defined for every device and dtype, by the filter bank and an ordinary convolution; a float32 filter
 takes the engine of the CPU or the kernels of the GPU where there are any; with a stride, only to lift. Both
@@ -31,15 +36,19 @@ from eqgan.groups.representation import regular, trivial
 from eqgan.nn.fourier.engine import Engine, engine
 from eqgan.nn.fourier.lifting import FEWEST_SITES, Lifting
 from eqgan.nn.fourier.native import bias_gradient, lifts
+from eqgan.nn.fourier.tables import Blocks, filter_order
 from eqgan.nn.fourier.triton_engine import TritonEngine, triton_engine
 
 _FORWARD, _BACKWARD, _PACKED = (f"eqgan::group_conv2d{suffix}" for suffix in ("", "_backward", "_packed"))
 _GROUP = "int[] generators, int size, int padding"
-torch.library.define(_FORWARD, f"(Tensor x, Tensor weight, Tensor? bias, {_GROUP}, int stride=1) -> Tensor")
+_BLOCKS = "int in_blocks=1, int out_blocks=1"
+torch.library.define(
+    _FORWARD, f"(Tensor x, Tensor weight, Tensor? bias, {_GROUP}, int stride=1, {_BLOCKS}) -> Tensor"
+)
 torch.library.define(
     _BACKWARD,
-    f"(Tensor out_gradient, Tensor x, Tensor weight, {_GROUP}, int stride, bool need_x, bool need_weight,"
-    " bool need_bias) -> (Tensor, Tensor, Tensor)",
+    f"(Tensor out_gradient, Tensor x, Tensor weight, {_GROUP}, int stride, int in_blocks, int out_blocks,"
+    " bool need_x, bool need_weight, bool need_bias) -> (Tensor, Tensor, Tensor)",
 )
 torch.library.define(_PACKED, f"(Tensor x, Tensor packed, Tensor? bias, {_GROUP}, int fields) -> Tensor")
 
@@ -65,10 +74,16 @@ class Window(NamedTuple):
     size: int
     padding: int
     stride: int = 1
+    in_blocks: int = 1
+    out_blocks: int = 1
 
     @property
     def group(self) -> PointGroup:
         return group_of(tuple(self.generators))
+
+    @property
+    def blocks(self) -> Blocks:
+        return Blocks(self.in_blocks, self.out_blocks)
 
     def output_shape(self, x: Tensor, fields: int) -> list[Any]:
         """Of maps that may be recorded ones, whose sides are no integers."""
@@ -78,9 +93,10 @@ class Window(NamedTuple):
 
 
 def _output_shape(x: Tensor, weight: Tensor, window: Window) -> list[Any]:
-    order, size = window.group.order, window.size
-    entries, cells = weight.shape[2] if weight.ndim == 3 else 0, size * size
-    fiber = 1 if entries == cells else order
+    order, cells = window.group.order, (window.size * window.blocks.side) ** 2
+    sites_in, sites_out = window.blocks.sites
+    entries = weight.shape[2] if weight.ndim == 3 else 0
+    fiber = 1 if entries == cells else order * sites_in
     if x.ndim != 4 or weight.ndim != 3 or x.shape[1] != weight.shape[1] * fiber:
         raise ValueError(
             "expected x (batch, in * order, height, width) and weight (out, in, order * size^2), "
@@ -95,7 +111,9 @@ def _output_shape(x: Tensor, weight: Tensor, window: Window) -> list[Any]:
         )
     if window.stride < 1:
         raise ValueError(f"expected a stride of at least 1, got {window.stride}")
-    return window.output_shape(x, len(weight))
+    if min(window.blocks) < 1 or (max(window.blocks) > 1 and (window.stride, min(window.blocks)) != (1, 1)):
+        raise ValueError(f"expected blocks on one side and stride 1, got {window.blocks}, {window.stride}")
+    return window.output_shape(x, len(weight) * sites_out)
 
 
 def _require_window(x: Tensor, size: int, padding: int) -> None:
@@ -135,11 +153,48 @@ def _bank(weight: Tensor, group: PointGroup, size: int) -> Tensor:
     return bank.reshape(len(weight) * group.order, -1, size, size)
 
 
+@cache
+def _filter_order(group: PointGroup, size: int, blocks: Blocks) -> tuple[Tensor, Tensor]:
+    """Which weight of a pair stands at each (site, entry) of a filter of blocks, and the other way round."""
+    order = torch.tensor(filter_order(group, size, blocks))
+    return order, order.flatten().argsort()
+
+
+def filter_of_blocks(weight: Tensor, window: Window) -> Tensor:
+    """A filter (out, in, ...) between fields of blocks: (out, sites * in, ...) or (sites * out, in, ...)."""
+    if window.blocks.side == 1:
+        return weight
+    order, _ = _filter_order(window.group, window.size, window.blocks)
+    found = weight[:, :, order.to(weight.device)]  # (out, in, sites, entries)
+    if window.in_blocks > 1:
+        return found.transpose(1, 2).flatten(1, 2)
+    return found.permute(2, 0, 1, 3).flatten(0, 1)
+
+
+def _filter_of_layer(of_blocks: Tensor, window: Window) -> Tensor:
+    """Back from ``filter_of_blocks``."""
+    if window.blocks.side == 1:
+        return of_blocks
+    _, back = _filter_order(window.group, window.size, window.blocks)
+    sites = window.blocks.side**2
+    if window.in_blocks > 1:
+        found = of_blocks.unflatten(1, (sites, -1)).transpose(1, 2)
+    else:
+        found = of_blocks.unflatten(0, (sites, -1)).permute(1, 2, 0, 3)
+    return found.flatten(2).index_select(2, back.to(found.device))
+
+
+def bias_of_blocks(bias: Tensor | None, sites: int) -> Tensor | None:
+    """(out) as (sites * out)."""
+    return bias if bias is None or sites == 1 else bias.repeat(sites)
+
+
 def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Tensor:
     window = Window(*how)
     group, size = window.group, window.size
     _output_shape(x, weight, window)
     _check_bias(bias, len(weight))
+    weight, bias = filter_of_blocks(weight, window), bias_of_blocks(bias, window.blocks.sites[1])
     wide = None if bias is None else bias.repeat_interleave(group.order).to(x.dtype)
     bank = _bank(weight, group, size).to(x.dtype)
     return F.conv2d(x, bank, wide, window.stride, window.padding).contiguous()
@@ -148,9 +203,13 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Tenso
 def _backward(
     out_gradient: Tensor, x: Tensor, weight: Tensor, *how_and_need: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    window, (need_x, need_weight, need_bias) = Window(*how_and_need[:4]), how_and_need[4:]
+    window, (need_x, need_weight, need_bias) = Window(*how_and_need[:-3]), how_and_need[-3:]
     group, size = window.group, window.size
     _check_gradient(out_gradient, _output_shape(x, weight, window))
+    of_bias = weight.new_empty(0)
+    if need_bias:
+        of_bias = bias_gradient(out_gradient, weight, window.blocks.sites[1])
+    weight = filter_of_blocks(weight, window)
     gradients = torch.ops.aten.convolution_backward(
         out_gradient,
         x,
@@ -169,7 +228,7 @@ def _backward(
         entries = gradients[1].to(weight.dtype).reshape(shape).transpose(1, 2).flatten(2)
         w_gradient = torch.zeros_like(weight, memory_format=torch.contiguous_format)
         w_gradient.index_add_(2, index.flatten(), entries)
-    of_bias = bias_gradient(out_gradient, weight) if need_bias else weight.new_empty(0)
+        w_gradient = _filter_of_layer(w_gradient, window)
     return x_gradient, w_gradient, of_bias
 
 
@@ -189,19 +248,50 @@ def _engine(
     return engine(group) if on_cpu else triton_engine(group)
 
 
+class _OnPlainFields(NamedTuple):
+    """What an engine that knows of no blocks does with them."""
+
+    made: TritonEngine
+    window: Window
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, size: int, padding: int) -> Tensor:
+        bias = bias_of_blocks(bias, self.window.blocks.sites[1])
+        return self.made.forward(x, filter_of_blocks(weight, self.window), bias, size, padding)
+
+    def backward(
+        self,
+        out_gradient: Tensor,
+        x: Tensor,
+        weight: Tensor,
+        size: int,
+        padding: int,
+        need: tuple[bool, bool, bool],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        of_blocks, need_both = filter_of_blocks(weight, self.window), (need[0], need[1], False)
+        gradients = self.made.backward(out_gradient, x, of_blocks, size, padding, need_both)
+        of_weight = _filter_of_layer(gradients[1], self.window) if need[1] else gradients[1]
+        if not need[2]:
+            return gradients[0], of_weight, weight.new_empty(0)
+        return gradients[0], of_weight, bias_gradient(out_gradient, weight, self.window.blocks.sites[1])
+
+
 def _serving(
     made: Engine | TritonEngine | None, weight: Tensor, window: Window, shape: list[Any]
-) -> tuple[Any, tuple[int, ...]] | None:
-    """Who serves such a filter, and the numbers that it is told; None: the bank does.
+) -> tuple[Any, tuple[int, ...], tuple[Blocks, ...]] | None:
+    """Who serves such a filter, and the numbers and blocks that it is told; None: the bank does.
 
     On a GPU the dense convolution lifts; and so it does maps that do not fill a vector.
     """
-    _, size, padding, stride = window
+    _, size, padding, stride, *_ = window
     if lifts(weight, size):
         if not isinstance(made, Engine) or shape[2] * shape[3] < FEWEST_SITES:
             return None
-        return Lifting(made), (size, padding, stride)
-    return (made, (size, padding)) if made is not None and stride == 1 else None
+        return Lifting(made), (size, padding, stride), ()
+    if made is None or stride > 1:
+        return None
+    if isinstance(made, Engine):
+        return made, (size, padding), (window.blocks,)
+    return _OnPlainFields(made, window), (size, padding), ()
 
 
 def _forward_fast(x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Tensor:
@@ -210,19 +300,25 @@ def _forward_fast(x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> 
     _check_bias(bias, len(weight))
     if (served := _serving(made, weight, window, shape)) is None:
         return _forward(x, weight, bias, *how)
-    return served[0].forward(x.contiguous(), weight, bias, *served[1])
+    by, numbers, blocks = served
+    out: Tensor = by.forward(x.contiguous(), weight, bias, *numbers, *blocks)
+    return out
 
 
 def _backward_fast(
     out_gradient: Tensor, x: Tensor, weight: Tensor, *how_and_need: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    window, need = Window(*how_and_need[:4]), how_and_need[4:]
+    window, need = Window(*how_and_need[:-3]), how_and_need[-3:]
     shape = _output_shape(x, weight, window)
     _check_gradient(out_gradient, shape)
     made = _engine(window.group, (out_gradient, x), (weight,))
     if (served := _serving(made, weight, window, shape)) is None:
         return _backward(out_gradient, x, weight, *how_and_need)
-    return served[0].backward(out_gradient.contiguous(), x.contiguous(), weight, *served[1], need)
+    by, numbers, blocks = served
+    gradients: tuple[Tensor, Tensor, Tensor] = by.backward(
+        out_gradient.contiguous(), x.contiguous(), weight, *numbers, need, *blocks
+    )
+    return gradients
 
 
 def _packed_cpu(x: Tensor, packed: Tensor, bias: Tensor | None, *how_and_fields: Any) -> Tensor:
@@ -254,7 +350,7 @@ def _forward_fake(x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> 
 def _backward_fake(
     out_gradient: Tensor, x: Tensor, weight: Tensor, *how_and_need: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    need_x, need_weight, need_bias = how_and_need[4:]
+    need_x, need_weight, need_bias = how_and_need[-3:]
     return (
         x.new_empty(x.shape if need_x else (0,)),
         weight.new_empty(weight.shape if need_weight else (0,)),
@@ -273,7 +369,7 @@ def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _differentiate_forward(ctx: Any, out_gradient: Tensor) -> tuple[Any, ...]:
     x, weight = ctx.saved_tensors
-    return *_gradients(out_gradient, x, weight, ctx.geometry, *ctx.needs_input_grad[:3]), *(None,) * 4
+    return *_gradients(out_gradient, x, weight, ctx.geometry, *ctx.needs_input_grad[:3]), *(None,) * 6
 
 
 def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -293,15 +389,16 @@ def _differentiate_backward(ctx: Any, for_x: Tensor, for_weight: Tensor, for_bia
     if need_out and through_weight:
         parts.append(torch.ops.eqgan.group_conv2d(x, for_weight, None, *ctx.geometry))
     if need_out and through_bias:
-        order = out_gradient.shape[1] // len(for_bias)
-        wide = for_bias.repeat_interleave(order).to(out_gradient.dtype)
+        window = Window(*ctx.geometry)
+        of_fields = for_bias.repeat(window.blocks.sites[1])
+        wide = of_fields.repeat_interleave(window.group.order).to(out_gradient.dtype)
         parts.append(wide[:, None, None].expand_as(out_gradient))
     of_x = of_weight = None
     if need_x and through_weight:
         of_x, *_ = _gradients(out_gradient, x, for_weight, ctx.geometry, True, False, False)
     if need_weight and through_x:
         _, of_weight, _ = _gradients(out_gradient, for_x, weight, ctx.geometry, False, True, False)
-    return sum(parts[1:], parts[0]) if parts else None, of_x, of_weight, *(None,) * 7
+    return sum(parts[1:], parts[0]) if parts else None, of_x, of_weight, *(None,) * 9
 
 
 def _gradients(
@@ -388,4 +485,4 @@ def _flops(
 def _backward_flops(
     out_gradient: Any, x: Any, _: Any, generators: Any, size: int, *rest: Any, **o: Any
 ) -> int:
-    return 2 * prod(out_gradient) * x[1] * size**2 * sum(rest[2:4])
+    return 2 * prod(out_gradient) * x[1] * size**2 * sum(rest[4:6])

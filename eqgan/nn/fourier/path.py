@@ -14,10 +14,9 @@ from eqgan.nn.fourier.choice import NEVER, Layer, least_sites, mode
 from eqgan.nn.fourier.engine import engine
 from eqgan.nn.fourier.lifting import FEWEST_SITES
 from eqgan.nn.fourier.native import output_side
-from eqgan.nn.fourier.operator import flat_generators
-from eqgan.nn.fourier.permuted import Permutation
-from eqgan.nn.fourier.strided import filter_of_blocks, transposed_filter_of_blocks
-from eqgan.nn.fourier.tables import block_tables, sites_of_block
+from eqgan.nn.fourier.operator import bias_of_blocks, flat_generators
+from eqgan.nn.fourier.strided import from_blocks, to_blocks
+from eqgan.nn.fourier.tables import Blocks, sites_of_block
 from eqgan.nn.fourier.triton_engine import triton_engine
 from eqgan.nn.fourier.whole import WholeMap
 
@@ -51,7 +50,6 @@ class FourierPath:
     forced: bool
     lifting: bool = False
     transposed: bool = False  # the stride is of the output: it is the transpose of a strided convolution
-    filter_order: Permutation | None = field(default=None, compare=False, repr=False)  # of a stride
     whole: WholeMap | None = field(default=None, compare=False, repr=False)  # of maps as large as the window
 
     @classmethod
@@ -78,13 +76,9 @@ class FourierPath:
         whole = WholeMap.of(layer) if may_cover else None
         if min(least.values()) == NEVER and whole is None:
             return None
-        order = None
-        if stride > 1 and not lifting:
-            of_blocks = block_tables(group, stride).filter_order(size, transposed)
-            order = Permutation.of(torch.from_numpy(of_blocks).flatten())
         forced, fields = mode() == "fourier", out_type.multiplicity
         numbers, generators = (size, padding, stride, fields), flat_generators(group)
-        return cls(group, generators, *numbers, least, forced, lifting, transposed, order, whole)
+        return cls(group, generators, *numbers, least, forced, lifting, transposed, whole)
 
     def takes(self, x: Tensor, weight: Tensor) -> bool:
         device = x.device.type
@@ -137,6 +131,11 @@ class FourierPath:
         return self.stride > 1 and not self.lifting
 
     @property
+    def _blocks(self) -> Blocks:
+        side = self.stride if self._on_blocks else 1
+        return Blocks(1, side) if self.transposed else Blocks(side, 1)
+
+    @property
     def _size(self) -> int:
         return self.size // self.stride if self._on_blocks else self.size
 
@@ -149,28 +148,19 @@ class FourierPath:
     def _maps(self, x: Tensor) -> Tensor:
         if self.transposed or not self._on_blocks:
             return x
-        return torch.ops.eqgan.to_blocks(x, self.generators, self.stride, self.padding)
+        return to_blocks(x, self.generators, self.stride, self.padding)
 
     def _out(self, y: Tensor) -> Tensor:
         if not self.transposed:
             return y
-        return torch.ops.eqgan.from_blocks(y, self.generators, self.stride, self.padding)
-
-    def _filter(self, weight: Tensor) -> Tensor:
-        if self.filter_order is None:
-            return weight
-        made = transposed_filter_of_blocks if self.transposed else filter_of_blocks
-        return made(weight, self.filter_order, self.stride**2)
-
-    def _bias(self, bias: Tensor | None) -> Tensor | None:
-        return bias.repeat_interleave(self.stride**2) if self.transposed and bias is not None else bias
+        return from_blocks(y, self.generators, self.stride, self.padding)
 
     def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if (whole := self._whole_of(x)) is not None:
             return whole.apply(x, weight, bias)
-        x, weight, bias = self._maps(x), self._filter(weight), self._bias(bias)
-        how = self.generators, self._size, self._padding, 1 if self._on_blocks else self.stride
-        return self._out(torch.ops.eqgan.group_conv2d(x, weight, bias, *how))
+        stride = 1 if self._on_blocks else self.stride
+        how = self.generators, self._size, self._padding, stride, *self._blocks
+        return self._out(torch.ops.eqgan.group_conv2d(self._maps(x), weight, bias, *how))
 
     def pack(self, weight: Tensor, whole: bool = False) -> Tensor:
         """What ``apply_packed`` takes, for maps as large as the window or others.
@@ -182,17 +172,17 @@ class FourierPath:
         if (made := engine(self.group)) is None:
             raise ValueError(f"expected an engine for {self.group}, there is none; ask takes() first")
         if whole and self.whole is not None:
-            return made.pack(self.whole.filter(weight.detach()), 1)
-        return made.pack(self._filter(weight.detach()), self._size)
+            return made.pack(weight.detach(), 1, self.whole.blocks)
+        return made.pack(weight.detach(), self._size, self._blocks)
 
     def apply_packed(self, x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
         if self.lifting:
             return self.apply(x, packed, bias)
         if (whole := self._whole_of(x)) is not None:
             return whole.apply_packed(x, packed, bias, self.fields)
-        x, bias, how = self._maps(x), self._bias(bias), (self.generators, self._size, self._padding)
-        fields = self.fields * (self.stride**2 if self.transposed else 1)
-        return self._out(torch.ops.eqgan.group_conv2d_packed(x, packed, bias, *how, fields))
+        how, sites = (self.generators, self._size, self._padding), self._blocks.sites[1]
+        bias, fields = bias_of_blocks(bias, sites), self.fields * sites
+        return self._out(torch.ops.eqgan.group_conv2d_packed(self._maps(x), packed, bias, *how, fields))
 
 
 def _dtype_serves(x: Tensor, device: str, lower: bool) -> bool:

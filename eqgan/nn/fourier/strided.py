@@ -1,10 +1,10 @@
 """Strided group convolution as one of stride 1 on blocks of sites.
 
-    blocks = torch.ops.eqgan.to_blocks(x, flat_generators(group), stride, padding)
+    blocks = to_blocks(x, flat_generators(group), stride, padding)
 
 takes x (batch, in * order, height, width), pads it with zeros and cuts it into blocks of stride x stride
-sites: (batch, in * fields * order, height', width'), as ``BlockTables`` says. ``eqgan::from_blocks`` takes it
-back and crops the padding; each is the derivative of the other.
+sites: (batch, sites * in * order, height', width'), as ``BlockTables`` says: regular fields, site by site.
+``from_blocks`` takes it back and crops the padding; each is the derivative of the other.
 """
 
 from typing import Any
@@ -17,12 +17,12 @@ from eqgan.groups import PointGroup
 from eqgan.nn.fourier.engine import Engine, engine
 from eqgan.nn.fourier.native import FROM_BLOCKS, TO_BLOCKS, Task, which_are_bfloat16
 from eqgan.nn.fourier.operator import group_of
-from eqgan.nn.fourier.permuted import Permutation
 from eqgan.nn.fourier.tables import BlockTables, block_tables
 
 _TO, _FROM = "eqgan::to_blocks", "eqgan::from_blocks"
 for _name in (_TO, _FROM):
     torch.library.define(_name, "(Tensor x, int[] generators, int stride, int padding) -> Tensor")
+to_blocks, from_blocks = torch.ops.eqgan.to_blocks, torch.ops.eqgan.from_blocks
 MOST_SIDE = 8  # as in source/blocks.h
 
 
@@ -75,14 +75,15 @@ def _to_blocks(x: Tensor, generators: list[int], stride: int, padding: int) -> T
     shape = _blocks_shape(x, generators, stride, padding)
     cut = F.pad(x, (padding,) * 4).unflatten(3, (-1, stride)).unflatten(2, (-1, stride))
     cut = cut.unflatten(1, (-1, _fiber(generators))).permute(0, 1, 2, 4, 6, 3, 5).flatten(2, 4)
-    return cut.index_select(2, _index(generators, stride).to(x.device)).reshape(shape)
+    blocks = cut.index_select(2, _index(generators, stride).to(x.device))
+    return blocks.unflatten(2, (stride**2, -1)).transpose(1, 2).reshape(shape)
 
 
 def _from_blocks(blocks: Tensor, generators: list[int], stride: int, padding: int) -> Tensor:
     shape = _map_shape(blocks, generators, stride, padding)
     index = _index(generators, stride).argsort().to(blocks.device)
-    cut = blocks.unflatten(1, (-1, len(index))).index_select(2, index)
-    cut = cut.unflatten(2, (-1, stride, stride)).permute(0, 1, 2, 5, 3, 6, 4)
+    cut = blocks.unflatten(1, (stride**2, -1, _fiber(generators))).transpose(1, 2).flatten(2, 3)
+    cut = cut.index_select(2, index).unflatten(2, (-1, stride, stride)).permute(0, 1, 2, 5, 3, 6, 4)
     whole = cut.flatten(5, 6).flatten(3, 4).flatten(1, 2)
     return whole[:, :, padding : padding + shape[2], padding : padding + shape[3]].contiguous()
 
@@ -123,23 +124,22 @@ def _move(
         if kind == TO_BLOCKS:
             blocks.zero_()
         return
-    planes = len(tables.source)
-    images = blocks.shape[0] * blocks.shape[1] // planes
+    fields = x.shape[0] * x.shape[1] // made.group.order
     task = Task(
         kind=kind,
         patched=x.data_ptr(),
         out=blocks.data_ptr(),
         shift=tables.source.ctypes.data,
-        batch=images,
-        fields_in=x.shape[0] * x.shape[1] // images,
-        other=planes,
+        batch=len(x),
+        fields_in=x.shape[1],
+        other=blocks.shape[1],
         height=x.shape[2],
         width=x.shape[3],
         out_height=blocks.shape[2],
         out_width=blocks.shape[3],
         padding=padding,
         side=stride,
-        slices=max(1, min(torch.get_num_threads(), images)),
+        slices=max(1, min(torch.get_num_threads(), fields)),
         bfloat16=which_are_bfloat16(x),
     )
     made.execute(task)
@@ -153,11 +153,11 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _differentiate_to(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
-    return torch.ops.eqgan.from_blocks(gradient, *ctx.how), *(None,) * 3
+    return from_blocks(gradient, *ctx.how), *(None,) * 3
 
 
 def _differentiate_from(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
-    return torch.ops.eqgan.to_blocks(gradient, *ctx.how), *(None,) * 3
+    return to_blocks(gradient, *ctx.how), *(None,) * 3
 
 
 def _map_over(name: str) -> None:
@@ -180,21 +180,3 @@ for _name, _default, _cpu, _shape, _differentiate in (
     torch.library.register_fake(_name, lambda x, *how, _shape=_shape: x.new_empty(_shape(x, *how)))
     torch.library.register_autograd(_name, _differentiate, setup_context=_save)
     _map_over(_name)
-
-
-# ---- filters -----------------------------------------------------------------------------------------------
-
-
-def filter_of_blocks(weight: Tensor, order: Permutation, blocks: int) -> Tensor:
-    """A filter (out, in, entries of a pair) as that of the blocks, (out, in * fields, entries of a pair).
-
-    Args:
-        order: that of ``BlockTables.filter_order``.
-        blocks: sites in a block, fields for each field.
-    """
-    return order(weight, 2).view(len(weight), -1, weight.shape[2] // blocks)
-
-
-def transposed_filter_of_blocks(weight: Tensor, order: Permutation, blocks: int) -> Tensor:
-    """That of a transposed convolution, whose output is in blocks: (out * fields, in, entries of a pair)."""
-    return order(weight, 2).unflatten(2, (blocks, -1)).transpose(1, 2).flatten(0, 1)

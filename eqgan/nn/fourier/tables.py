@@ -2,7 +2,7 @@
 
 import threading
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +33,8 @@ class BlockTables:
     element g what the map has at (g, g c).
 
     Attributes:
-        source: (fields * order, 3), for each plane of the blocks the plane of the field, row and column that
-            it holds.
+        source: (sites * order, 3), for each plane of a field's block the plane of the field, row and column
+            that it holds.
     """
 
     def __init__(self, group: PointGroup, stride: int) -> None:
@@ -44,7 +44,7 @@ class BlockTables:
         self.source = _int32(np.stack([planes, *np.divmod(sites, stride)], axis=-1).reshape(-1, 3))
 
     def filter_order(self, size: int, transposed: bool = False) -> NDArray[np.int64]:
-        """(fields, entries): which entry of a pair of fields stands at each entry of the blocks' filter.
+        """(sites, entries): which entry of a pair of fields stands at each entry of the blocks' filter.
 
         Args:
             size: of the window.
@@ -88,7 +88,7 @@ def _int32(array: Any) -> NDArray[np.int32]:
 
 # The engine is told addresses: of several threads that ask at first, none may have a table of its own, which
 # would be gone when it is read.
-_lock = threading.Lock()
+_lock = threading.RLock()
 
 
 @cache
@@ -111,6 +111,51 @@ def block_tables(group: PointGroup, stride: int) -> BlockTables:
     """The one table of a group and stride."""
     with _lock:
         return _block_tables(group, stride)
+
+
+class Blocks(NamedTuple):
+    """Which side of a convolution is in blocks of sites, and of how many a side."""
+
+    of_input: int = 1
+    of_output: int = 1
+
+    @property
+    def side(self) -> int:
+        return self.of_input * self.of_output
+
+    @property
+    def sites(self) -> tuple[int, int]:
+        """Fields of the input and of the output for each field of the layer."""
+        return self.of_input**2, self.of_output**2
+
+
+NO_BLOCKS = Blocks()
+
+
+@cache
+def filter_order(group: PointGroup, size: int, blocks: Blocks) -> NDArray[np.int64]:
+    """``BlockTables.filter_order`` of a window of size x size blocks; of no blocks, as the entries stand."""
+    if blocks.side == 1:
+        return np.arange(group.order * size * size)[None]
+    return block_tables(group, blocks.side).filter_order(size * blocks.side, blocks.of_output > 1)
+
+
+@cache
+def _packed_entries(group: PointGroup, size: int, blocks: Blocks, transposed: bool) -> NDArray[np.int32]:
+    tables = filter_tables(group, size)
+    entry = tables.transposed_entry if transposed else tables.entry
+    return _int32(filter_order(group, size, blocks)[:, entry])
+
+
+def packed_entries(group: PointGroup, size: int, blocks: Blocks, transposed: bool) -> NDArray[np.int32]:
+    """(sites, order, cells): the one table of where the weights of a pair of fields are that are packed.
+
+    Args:
+        size: of the window, in blocks.
+        transposed: for the filter of the gradient of the input.
+    """
+    with _lock:
+        return _packed_entries(group, size, blocks, transposed)
 
 
 def sites_of_block(size: int, stride: int) -> int | None:

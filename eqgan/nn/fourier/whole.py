@@ -8,8 +8,7 @@ from torch import Tensor
 from eqgan.nn.fourier.choice import KINDS, NEVER, Layer, least_sites
 from eqgan.nn.fourier.operator import flat_generators
 from eqgan.nn.fourier.permuted import Permutation
-from eqgan.nn.fourier.strided import filter_of_blocks
-from eqgan.nn.fourier.tables import block_tables
+from eqgan.nn.fourier.tables import Blocks, block_tables
 
 _WIDTHS = 16, 8, 4  # of vectors: rows are what threads share
 
@@ -25,7 +24,6 @@ class WholeMap:
 
     generators: list[int]
     channels: Permutation  # of the block: which number of a map each holds
-    filter_order: Permutation
     size: int
     least_items: dict[str, int]  # of a batch from which on it is taken, for each of ``choice.KINDS``
 
@@ -38,25 +36,23 @@ class WholeMap:
             return None
         tables = block_tables(group, size)
         plane, row, column = torch.from_numpy(tables.source.astype("int64")).T
-        of_field = (plane * size + row) * size + column
-        channels = torch.arange(fields_in)[:, None] * len(of_field) + of_field
-        order = torch.from_numpy(tables.filter_order(size)).flatten()
-        orders = Permutation.of(channels.flatten()), Permutation.of(order)
-        return cls(flat_generators(group), *orders, size, least)
+        of_field = ((plane * size + row) * size + column).unflatten(0, (-1, 1, group.order))
+        channels = torch.arange(fields_in)[:, None] * of_field.numel() + of_field
+        return cls(flat_generators(group), Permutation.of(channels.flatten()), size, least)
 
     def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """x (batch, in * order, k, k) to (batch, out * order, 1, 1)."""
-        how = self.generators, 1, 0
-        return _items(torch.ops.eqgan.group_conv2d(self._row(x), self.filter(weight), bias, *how))
+        how = self.generators, 1, 0, 1, *self.blocks
+        return _items(torch.ops.eqgan.group_conv2d(self._row(x), weight, bias, *how))
 
     def apply_packed(self, x: Tensor, packed: Tensor, bias: Tensor | None, fields: int) -> Tensor:
-        """The same without gradients, for a packed ``filter``."""
+        """The same without gradients, for a filter that was packed as one of ``blocks``."""
         how = self.generators, 1, 0, fields
         return _items(torch.ops.eqgan.group_conv2d_packed(self._row(x), packed, bias, *how))
 
-    def filter(self, weight: Tensor) -> Tensor:
-        """(out, in, entries of a pair) to (out, in * k^2, order)."""
-        return filter_of_blocks(weight, self.filter_order, self.size**2)
+    @property
+    def blocks(self) -> Blocks:
+        return Blocks(self.size, 1)
 
     def _row(self, x: Tensor) -> Tensor:
         """One map, (1, channels of the blocks, rows, batch / rows), of as many rows as fill vectors."""

@@ -70,27 +70,30 @@ template <bool BACK, class T> INLINE void move_rows(const Task &t, T *plane, ind
   }
 }
 
-template <bool BACK, class T> void move_images(const Task &t, index_t number) {
-  index_t plane_of[MOST_SIDE * MOST_SIDE * ORDER];  // (plane, row, column): which plane of the blocks holds this site
-  for (index_t n = 0; n < t.other; n++) {
-    const int32_t *site = t.shift + 3 * n;
-    plane_of[(site[0] * t.side + site[1]) * t.side + site[2]] = n;
-  }
+template <bool BACK, class T> void move_fields(const Task &t, index_t number) {
+  const index_t fields = t.in / ORDER, sites = t.side * t.side, all = t.batch * fields;
   const index_t map = t.height * t.width, block = t.out_height * t.out_width;
-  for (index_t i = t.batch * number / t.slices; i < t.batch * (number + 1) / t.slices; i++)
-    for (index_t n = 0; n < t.in; n++)
+  index_t plane_of[MOST_SIDE * MOST_SIDE * ORDER];  // (plane, row, column): which plane of a block holds this site
+  for (index_t n = 0; n < sites * ORDER; n++) {
+    const int32_t *site = t.shift + 3 * n;
+    plane_of[(site[0] * t.side + site[1]) * t.side + site[2]] = n / ORDER * t.in + n % ORDER;
+  }
+  for (index_t i = all * number / t.slices; i < all * (number + 1) / t.slices; i++) {
+    T *field = static_cast<T *>(t.patched) + i * ORDER * map;
+    T *blocks = static_cast<T *>(t.out) + (i / fields * sites * fields + i % fields) * ORDER * block;
+    for (index_t n = 0; n < ORDER; n++)
       for (index_t r = 0; r < t.side; r++) {
         T *planes[MOST_SIDE];
-        for (index_t c = 0; c < t.side; c++)
-          planes[c] = static_cast<T *>(t.out) + (i * t.other + plane_of[(n * t.side + r) * t.side + c]) * block;
-        move_rows<BACK>(t, static_cast<T *>(t.patched) + (i * t.in + n) * map, r, planes);
+        for (index_t c = 0; c < t.side; c++) planes[c] = blocks + plane_of[(n * t.side + r) * t.side + c] * block;
+        move_rows<BACK>(t, field + n * map, r, planes);
       }
+  }
 }
 
 void slice_blocks(const Task *task, index_t number) {
   const bool half = task->bfloat16 & 1;
   if (task->kind == TO_BLOCKS)
-    half ? move_images<false, uint16_t>(*task, number) : move_images<false, float>(*task, number);
+    half ? move_fields<false, uint16_t>(*task, number) : move_fields<false, float>(*task, number);
   else
-    half ? move_images<true, uint16_t>(*task, number) : move_images<true, float>(*task, number);
+    half ? move_fields<true, uint16_t>(*task, number) : move_fields<true, float>(*task, number);
 }

@@ -18,7 +18,7 @@ enum Kind : index_t {
   LIFTING,           // `patched` is (batch, in, height, width)
   LIFTING_BACKWARDS, // of lifting, the gradient of `patched`, into it, from `plain` and the transposed filter
   TO_BLOCKS,         // only moves numbers: `patched` (batch, in, height, width) to `out` (batch, other, out_height,
-  FROM_BLOCKS        // out_width), the blocks of side x side of its padded sites, or back
+  FROM_BLOCKS        // out_width), the blocks of side x side of its padded sites, site by site, or back
 };
 
 struct Task {
@@ -32,7 +32,8 @@ struct Task {
                              // (in * cells + 1, channels) for each slice
   const int32_t *shift;      // (ORDER, cells, 2): row and column of the cell to which t moves each cell; of lifting,
                              // (ORDER, cells): which cell of the base filter the filter of each element has there;
-                             // of blocks, (other, 3): plane, and row and column in the block, of each plane of them
+                             // of blocks, (side^2 ORDER, 3): plane, and row and column in the block, of each plane
+                             // of a field's block
   index_t batch, in, other, height, width, out_height, out_width;
   index_t padding;           // of regular fields it may be negative: crops
   index_t stride;            // of lifting
@@ -44,11 +45,13 @@ struct Task {
 };
 
 struct Filter {
-  float *weight;             // base filter or its gradient, entries of a pair of fields contiguous
+  float *weight;             // base filter or its gradient, entries of a pair of fields contiguous; where one side
+                             // is in blocks, of a pair of the layer's fields, all sites of the block
   float *packed;             // blocks, or packed gradients one after the other
-  const int32_t *entry;      // (ORDER, cells): where w'_z[u] stands among the entries of a pair
-  index_t in, other;         // fields of the patched and of the other side
-  index_t in_stride, other_stride;
+  const int32_t *entry;      // (sites, ORDER, cells): where w'_z[u] stands among the entries of a pair
+  index_t in, other;         // fields of the patched and of the other side; of blocks, site by site
+  index_t layer_in, layer_other;    // of the layer: as many, or of the side in blocks those of one site
+  index_t in_stride, other_stride;  // of the layer's fields, in weight
   index_t cells;
   index_t gradients;         // packed ones, whose sum is unpacked
 };

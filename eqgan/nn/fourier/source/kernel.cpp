@@ -151,24 +151,81 @@ index_t gradient_size(index_t in, index_t other, index_t cells) {
 const int GROUP = 8;  // other fields transformed at once, in the lanes of a vector
 typedef Vector<GROUP>::type Lane;
 
-INLINE void pack_cell(const Filter &f, index_t in, index_t first, index_t count, index_t cell) {
-  Lane w[ORDER] = {}, block[ENTRIES];
-  for (int u = 0; u < ORDER; u++) {
-    const float *source = f.weight + in * f.in_stride + f.entry[u * f.cells + cell];
-    for (index_t n = 0; n < count; n++) w[u][n] = source[(first + n) * f.other_stride];
+// Of a field in and a group of others, where they stand in the filter.
+struct Pairs {
+  index_t in, first, count;      // fields of blocks, if there are any
+  float *weight[GROUP];          // of the pair with each of the others
+  const int32_t *entry;
+};
+
+// Visits all pairs of a slice: no two write the same number. Sites of a pair follow each other, its weights are near.
+template <class F> INLINE void each_group(const Filter &f, index_t number, index_t slices, F visit) {
+  const index_t sites_in = f.in / f.layer_in, sites_other = f.other / f.layer_other;
+  const index_t groups = ceil_div(f.layer_other, GROUP), all = groups * f.layer_in;
+  for (index_t i = all * number / slices; i < all * (number + 1) / slices; i++) {
+    const index_t field = i % f.layer_in, other = i / f.layer_in * GROUP;
+    Pairs p;
+    p.count = min_of(GROUP, f.layer_other - other);
+    for (index_t n = 0; n < GROUP; n++)
+      p.weight[n] = f.weight + field * f.in_stride + (other + min_of(n, p.count - 1)) * f.other_stride;
+    for (index_t site = 0; site < sites_in * sites_other; site++) {  // one of both is 1
+      p.in = (sites_in > 1 ? site * f.layer_in : 0) + field;
+      p.first = (sites_other > 1 ? site * f.layer_other : 0) + other;
+      p.entry = f.entry + site * ORDER * f.cells;
+      for (index_t cell = 0; cell < f.cells; cell++) visit(p, cell);
+    }
+  }
+}
+
+// Of d rows of GROUP others the numbers other by other, as columns lie, and back.
+INLINE void interleave(int d, const Lane *rows, Lane *columns) {
+  if (d == 1) {
+    columns[0] = rows[0];
+  } else if (d == 2) {
+    const Lane a = rows[0], b = rows[1];
+    columns[0] = Lane{a[0], b[0], a[1], b[1], a[2], b[2], a[3], b[3]};
+    columns[1] = Lane{a[4], b[4], a[5], b[5], a[6], b[6], a[7], b[7]};
+  } else {
+    for (int c = 0; c < GROUP * d; c++) columns[c / GROUP][c % GROUP] = rows[c % d][c / d];
+  }
+}
+
+INLINE void separate(int d, const Lane *columns, Lane *rows) {
+  if (d == 1) {
+    rows[0] = columns[0];
+  } else if (d == 2) {
+    const Lane a = columns[0], b = columns[1];
+    rows[0] = Lane{a[0], a[2], a[4], a[6], b[0], b[2], b[4], b[6]};
+    rows[1] = Lane{a[1], a[3], a[5], a[7], b[1], b[3], b[5], b[7]};
+  } else {
+    for (int c = 0; c < GROUP * d; c++) rows[c % d][c / d] = columns[c / GROUP][c % GROUP];
+  }
+}
+
+INLINE void pack_cell(const Filter &f, const Pairs &p, index_t cell) {
+  Lane w[ORDER], block[ENTRIES], columns[ENTRIES];
+  UNROLL for (int u = 0; u < ORDER; u++) {
+    const index_t e = p.entry[u * f.cells + cell];
+    w[u] = Lane{p.weight[0][e], p.weight[1][e], p.weight[2][e], p.weight[3][e],
+                p.weight[4][e], p.weight[5][e], p.weight[6][e], p.weight[7][e]};
   }
   filter_blocks(w, block);
   float *packed = f.packed;
-  int entry = 0;
-  for (int irrep = 0; irrep < IRREPS; irrep++) {
+  const Lane *entries = block;
+  UNROLL for (int irrep = 0; irrep < IRREPS; irrep++) {
     const int d = IRREP_DIM[irrep];
-    const index_t rows = f.in * f.cells * d;
-    for (int l = 0; l < d; l++)
-      for (int j = 0; j < d; j++, entry++)
-        for (index_t n = 0; n < count; n++) {
-          const index_t column = (first + n) * d + j, row = (in * f.cells + cell) * d + l;
-          packed[(column / TILE * rows + row) * TILE + column % TILE] = block[entry][n];
-        }
+    const index_t rows = f.in * f.cells * d, first = p.first * d;
+    UNROLL for (int l = 0; l < d; l++, entries += d) {
+      const index_t row = (p.in * f.cells + cell) * d + l;
+      interleave(d, entries, columns);
+      const float *numbers = reinterpret_cast<const float *>(columns);
+      if (p.count == GROUP && first % TILE == 0)
+        for (int c = 0; c < GROUP * d; c += TILE)
+          store<TILE>(packed + ((first + c) / TILE * rows + row) * TILE, load<TILE>(numbers + c));
+      else
+        for (index_t c = first; c < first + p.count * d; c++)
+          packed[(c / TILE * rows + row) * TILE + c % TILE] = numbers[c - first];
+    }
     packed += block_floats(irrep, f.in, f.other, f.cells);
   }
 }
@@ -185,49 +242,40 @@ void clear_last_columns(const Filter &f) {
   }
 }
 
-// Visits (in, first of a group of others, how many, cell) of a slice: no two write the same number.
-template <class F> INLINE void each_group(const Filter &f, index_t number, index_t slices, F visit) {
-  const index_t groups = ceil_div(f.other, GROUP), all = groups * f.in;
-  for (index_t i = all * number / slices; i < all * (number + 1) / slices; i++) {
-    const index_t in = i % f.in, first = i / f.in * GROUP;
-    for (index_t cell = 0; cell < f.cells; cell++) visit(in, first, min_of(GROUP, f.other - first), cell);
-  }
-}
-
 void pack(const Filter *f, index_t number, index_t slices) {
   if (number == 0) clear_last_columns(*f);
-  each_group(*f, number, slices, [&](index_t in, index_t first, index_t count, index_t cell) {
-    pack_cell(*f, in, first, count, cell);
-  });
+  each_group(*f, number, slices, [&](const Pairs &p, index_t cell) { pack_cell(*f, p, cell); });
 }
 
-INLINE void unpack_cell(const Filter &f, index_t in, index_t first, index_t count, index_t cell) {
-  Lane w[ORDER], block[ENTRIES] = {};
+INLINE void unpack_cell(const Filter &f, const Pairs &p, index_t cell) {
+  Lane w[ORDER], block[ENTRIES], columns[ENTRIES];
   const float *packed = f.packed;
   const index_t size = gradient_size(f.in, f.other, f.cells);
-  int entry = 0;
-  for (int irrep = 0; irrep < IRREPS; irrep++) {
+  Lane *entries = block;
+  UNROLL for (int irrep = 0; irrep < IRREPS; irrep++) {
     const int d = IRREP_DIM[irrep];
-    const index_t columns = round_up(f.other * d, 4);
-    for (int l = 0; l < d; l++)
-      for (int j = 0; j < d; j++, entry++) {
-        const float *row = packed + ((in * f.cells + cell) * d + l) * columns + first * d + j;
-        for (index_t k = 0; k < f.gradients; k++, row += size)
-          for (index_t n = 0; n < count; n++) block[entry][n] += row[n * d];
-      }
+    const index_t length = round_up(f.other * d, 4);
+    UNROLL for (int l = 0; l < d; l++, entries += d) {
+      const float *row = packed + ((p.in * f.cells + cell) * d + l) * length + p.first * d;
+      UNROLL for (int j = 0; j < d; j++) columns[j] = Lane{};
+      for (index_t k = 0; k < f.gradients; k++, row += size)
+        if (p.count == GROUP)
+          UNROLL for (int j = 0; j < d; j++) columns[j] += load<GROUP>(row + j * GROUP);
+        else
+          for (index_t c = 0; c < p.count * d; c++) columns[c / GROUP][c % GROUP] += row[c];
+      separate(d, columns, entries);
+    }
     packed += gradient_floats(irrep, f.in, f.other, f.cells);
   }
   filter_adjoint(block, w);
-  for (int u = 0; u < ORDER; u++) {
-    float *target = f.weight + in * f.in_stride + f.entry[u * f.cells + cell];
-    for (index_t n = 0; n < count; n++) target[(first + n) * f.other_stride] = w[u][n];
+  UNROLL for (int u = 0; u < ORDER; u++) {
+    const index_t e = p.entry[u * f.cells + cell];
+    for (index_t n = 0; n < p.count; n++) p.weight[n][e] = w[u][n];
   }
 }
 
 void unpack(const Filter *f, index_t number, index_t slices) {
-  each_group(*f, number, slices, [&](index_t in, index_t first, index_t count, index_t cell) {
-    unpack_cell(*f, in, first, count, cell);
-  });
+  each_group(*f, number, slices, [&](const Pairs &p, index_t cell) { unpack_cell(*f, p, cell); });
 }
 
 // ---- a slice and its scratch ---------------------------------------------------------------------------
