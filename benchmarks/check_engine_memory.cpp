@@ -66,26 +66,48 @@ static double sum_of(const std::vector<float> &values) {
   return sum_of(reinterpret_cast<const char *>(values.data()), values.size(), false);
 }
 
+// A table that holds each number below `count` once.
+static std::vector<int32_t> any_order(index_t count) {
+  std::vector<int32_t> table;
+  for (index_t n = 0, first = draw(0, count - 1); n < count; n++) table.push_back(static_cast<int32_t>((first + n) % count));
+  table.shrink_to_fit();
+  return table;
+}
+
+// Between fields; one side may be in blocks of sites.
 static double one_case(int isa) {
-  const index_t size = draw(1, 5), cells = size * size, layer_in = draw(1, 6), layer_other = draw(1, 11);
-  const index_t sites = draw(0, 1) ? 4 : 1, in_blocks = draw(0, 1), batch = draw(1, 4);
-  const index_t in = layer_in * (in_blocks ? sites : 1), other = layer_other * (in_blocks ? 1 : sites);
-  const index_t padding = draw(-1, size + 1), least = size > 2 * padding ? size - 2 * padding : 1;
-  const index_t height = draw(least, least + 18), width = draw(least, least + 37);
+  const index_t blocked = draw(0, 2), side = blocked ? draw(2, 5) : 1, sites = side * side, cut = blocked ? draw(0, 1) : 0;
+  const index_t size = draw(1, blocked ? 3 : 5), cells = size * size, batch = draw(1, 4);
+  const index_t layer_in = draw(1, blocked ? 3 : 6), layer_other = draw(1, blocked ? 3 : 11);
+  const index_t in = layer_in * (blocked == PATCHED ? sites : 1), other = layer_other * (blocked == OTHER ? sites : 1);
+  const index_t padding = blocked == PATCHED ? 0 : draw(-1, size + 1), least = size > 2 * padding ? size - 2 * padding : 1;
+  const index_t height = draw(least, least + (blocked ? 5 : 18)), width = draw(least, least + (blocked ? 17 : 37));
   const index_t out_height = height + 2 * padding - size + 1, out_width = width + 2 * padding - size + 1;
-  const index_t slices = draw(1, 3), floats = gradient_size(isa, in, other, cells);
-  const index_t bfloat16 = draw(0, 7), outputs = batch * other * order * out_height * out_width;
-  std::vector<char> x = maps(batch * in * order * height * width, bfloat16 & 1);
+  const index_t map_padding = cut ? 0 : draw(0, side + 1);
+  const index_t map_height = (blocked == PATCHED ? height : out_height) * side - 2 * map_padding;
+  const index_t map_width = (blocked == PATCHED ? width : out_width) * side - 2 * map_padding;
+  if (blocked && !cut && (map_height < 1 || map_width < 1)) return 0;
+  const index_t whole = map_height * map_width, mapped = blocked && !cut;
+  const index_t inputs = batch * order * (mapped && blocked == PATCHED ? layer_in * whole : in * height * width);
+  const index_t outputs = batch * order * (mapped && blocked == OTHER ? layer_other * whole : other * out_height * out_width);
+  const index_t slices = draw(1, 3), floats = gradient_size(isa, in, other, cells), entries = order * cells * sites;
+  const index_t bfloat16 = draw(0, 7);
+  std::vector<char> x = maps(inputs, bfloat16 & 1);
   std::vector<char> out = maps(outputs, bfloat16 & 2), plain = maps(outputs, bfloat16 & 4);
-  const index_t entries = order * cells * sites;
   std::vector<float> weight = numbers(layer_other * layer_in * entries);
   std::vector<float> bias = numbers(other), packed(packed_size(isa, in, other, cells)), gradient(slices * floats);
-  Filter filter = {weight.data(), packed.data(), (sites > 1 ? blocks_entrys : entrys)[size - 1], in, other, layer_in,
-                   layer_other, entries, layer_in * entries, cells, slices};
+  const std::vector<int32_t> entry = any_order(entries);
+  std::vector<int32_t> planes;
+  for (int32_t plane : any_order(order * sites))
+    for (index_t part : {plane / sites, plane / side % side, plane % side}) planes.push_back(static_cast<int32_t>(part));
+  planes.shrink_to_fit();
+  Filter filter = {weight.data(), packed.data(), entry.data(), in, other, layer_in, layer_other, entries,
+                   layer_in * entries, cells, slices};
   pack(isa, &filter, draw(1, 3), NULL);
   Task task = {REGULAR, x.data(), packed.data(), bias.data(), out.data(), plain.data(), gradient.data(),
                shifts[size - 1], batch, in, other, height, width, out_height, out_width,
-               padding, 1, size, cells, draw(1, 9), slices, NULL, NULL, bfloat16};
+               padding, 1, size, cells, draw(1, 9), slices, NULL, NULL, bfloat16,
+               blocked, cut, side, map_height, map_width, map_padding, planes.data()};
   if (draw(0, 2) == 0) task.plain = NULL, task.filter_gradient = NULL;
   if (draw(0, 2) == 0) task.bias = NULL;
   if (task.plain && draw(0, 2) == 0) task.out = NULL, task.filter = NULL;
@@ -115,7 +137,7 @@ static double one_lifting(int isa) {
   const index_t kind = draw(0, 1) ? LIFTING : LIFTING_BACKWARDS;
   Task task = {kind, x.data(), weight.data(), bias.data(), out.data(), NULL, NULL, lifting_entrys[size - 1],
                batch, in, other, height, width, out_height, out_width, padding, stride, size, cells, rows, slices,
-               NULL, NULL, bfloat16};
+               NULL, NULL, bfloat16, NOTHING, 0, 1, 0, 0, 0, NULL};
   if (kind == LIFTING_BACKWARDS || draw(0, 1)) task.out = NULL, task.plain = plain.data();
   if (kind == LIFTING && !task.out) {
     task.filter = NULL, task.filter_gradient = sums.data();
@@ -129,28 +151,6 @@ static double one_lifting(int isa) {
   return sum + sum_of(of_bias);
 }
 
-// Maps to blocks of sites and back, by any table.
-static double one_move(int isa) {
-  const index_t side = draw(2, 5), planes = order * side * side, batch = draw(1, 4), fields = draw(1, 3);
-  const index_t padding = draw(0, side + 1), out_height = draw(1, 7), out_width = draw(1, 21);
-  const index_t height = out_height * side - 2 * padding, width = out_width * side - 2 * padding;
-  if (height < 1 || width < 1) return 0;
-  const index_t kind = draw(0, 1) ? TO_BLOCKS : FROM_BLOCKS, bfloat16 = draw(0, 1);
-  std::vector<char> x = maps(batch * fields * order * height * width, bfloat16);
-  std::vector<char> blocks = maps(batch * fields * planes * out_height * out_width, bfloat16);
-  std::vector<int32_t> sites;
-  for (index_t n = 0, first = draw(0, planes - 1); n < planes; n++) {
-    const int32_t site = static_cast<int32_t>((first + n) % planes), each = static_cast<int32_t>(side);
-    for (int32_t part : {site / each / each, site / each % each, site % each}) sites.push_back(part);
-  }
-  sites.shrink_to_fit();
-  Task task = {kind, x.data(), NULL, NULL, blocks.data(), NULL, NULL, sites.data(),
-               batch, fields * order, fields * planes, height, width, out_height, out_width, padding, 1, side, 0, 0,
-               draw(1, 3), NULL, NULL, bfloat16};
-  if (run(isa, &task, NULL)) abort();
-  return sum_of(kind == TO_BLOCKS ? blocks : x, bfloat16);
-}
-
 int main(int count, char **words) {
   const int rounds = count > 1 ? atoi(words[1]) : 150;
   told = count > 2;
@@ -158,8 +158,8 @@ int main(int count, char **words) {
   for (int isa = 0; isa <= best_isa(); isa++)
     for (int round = 0; round < rounds; round++) {
       sum += one_case(isa);
+      sum += one_case(isa);
       sum += one_lifting(isa);
-      sum += one_move(isa);
     }
   printf("%d cases, sum %g\n", 3 * rounds * (best_isa() + 1), sum);
   return sum == sum ? 0 : 1;

@@ -52,7 +52,6 @@ from eqgan.groups import POINT_GROUPS, intertwiner_index, window_action
 from eqgan.groups.fourier import group_fourier
 from eqgan.groups.representation import regular, trivial
 from eqgan.nn.fourier.emit import group_header
-from eqgan.nn.fourier.tables import Blocks, packed_entries
 
 group, folder = POINT_GROUPS[sys.argv[1]], Path(sys.argv[2])
 (folder / "group.h").write_text(group_header(group_fourier(group)))
@@ -60,11 +59,10 @@ lines = [f"static const int order = {group.order};"]
 for size in range(1, 6):
     moved = window_action(group, size)
     pairs = [n for cell in moved.ravel().tolist() for n in divmod(cell, size)]
-    entries, of_blocks = (packed_entries(group, size, Blocks(n), False).ravel().tolist() for n in (1, 2))
     lifting = intertwiner_index(regular(group), trivial(group), size)[0].ravel().tolist()
-    for kind, table in (("shift", pairs), ("entry", entries), ("blocks_entry", of_blocks), ("lifting_entry", lifting)):
+    for kind, table in (("shift", pairs), ("lifting_entry", lifting)):
         lines.append(f"static const int32_t {kind}{size}[] = {{{', '.join(map(str, table))}}};")
-for kind in ("shift", "entry", "blocks_entry", "lifting_entry"):
+for kind in ("shift", "lifting_entry"):
     row = ", ".join(f"{kind}{size}" for size in range(1, 6))
     lines.append(f"static const int32_t *const {kind}s[] = {{{row}}};")
 (folder / "tables.h").write_text("\n".join(lines) + "\n")

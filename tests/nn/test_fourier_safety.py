@@ -155,23 +155,22 @@ def test_a_packed_filter_has_no_gradients_and_says_so():
         lambda op, x, w: op.group_conv2d(x, w[:0], None, GENERATORS, 3, 1),
         lambda op, x, w: op.group_conv2d(x, w[:, :, :9].repeat(1, 4, 1), None, GENERATORS, 3, 1, 0),
         lambda op, x, w: op.group_conv2d_backward(
-            torch.zeros(1, 12, 8, 8), x, w[:, :, :9].repeat(1, 4, 1), GENERATORS, 3, 1, 2, 1, 1, *NEED
+            torch.zeros(1, 12, 8, 8), x, w[:, :, :9].repeat(1, 4, 1), GENERATORS, 3, 1, 2, False, False, *NEED
         ),
-        lambda op, x, w: op.group_conv2d_backward(x[:, :0], x, w[:0], GENERATORS, 3, 1, 1, 1, 1, *NEED),
-        lambda op, x, w: op.group_conv2d_backward(x[:, :8], x, w, GENERATORS, 3, 1, 1, 1, 1, *NEED),
-        lambda op, x, w: op.group_conv2d(x, w, None, GENERATORS, 3, 1, 1, 2, 1),
-        lambda op, x, w: op.group_conv2d(x, w.repeat(1, 1, 4), None, GENERATORS, 3, 1, 1, 1, 0),
-        lambda op, x, w: op.group_conv2d(x, w.repeat(1, 1, 4), None, GENERATORS, 3, 1, 2, 1, 2),
-        lambda op, x, w: op.group_conv2d(
-            x.repeat(1, 4, 1, 1), w.repeat(1, 1, 16), None, GENERATORS, 3, 1, 1, 2, 2
+        lambda op, x, w: op.group_conv2d_backward(
+            x[:, :0], x, w[:0], GENERATORS, 3, 1, 1, False, False, *NEED
         ),
+        lambda op, x, w: op.group_conv2d_backward(x[:, :8], x, w, GENERATORS, 3, 1, 1, False, False, *NEED),
+        lambda op, x, w: op.group_conv2d(x, w, None, GENERATORS, 3, -1, 2, True),
+        lambda op, x, w: op.group_conv2d(x[:, :, :1, :1], w, None, GENERATORS, 3, 2, 2, True),
+        lambda op, x, w: op.group_conv2d(x, w, None, GENERATORS, 3, 0, 3, False, True),
+        lambda op, x, w: op.group_conv2d(x.repeat(1, 9, 1, 1), w, None, GENERATORS, 3, 1, 3, False, True),
+        lambda op, x, w: op.group_conv2d(x.repeat(1, 4, 1, 1), w, None, GENERATORS, 3, 0, 2, False, True),
+        lambda op, x, w: op.group_conv2d(x[:, :2], w[:, :, :9], None, GENERATORS, 3, 1, 2, True),
         lambda op, x, w: op.group_conv2d_packed(x, torch.zeros(4), None, GENERATORS, 3, 1, 3),
         lambda op, x, w: op.group_conv2d_packed(x[:, :7], torch.zeros(4), None, GENERATORS, 3, 1, 3),
-        lambda op, x, w: op.to_blocks(x[:, :6], GENERATORS, 2, 1),
-        lambda op, x, w: op.to_blocks(x, GENERATORS, 2, -2),
-        lambda op, x, w: op.from_blocks(torch.zeros(1, 20, 4, 4), GENERATORS, 2, 1),
-        lambda op, x, w: op.from_blocks(torch.zeros(1, 16, 4, 4), GENERATORS, 2, -2),
-        lambda op, x, w: op.from_blocks(torch.zeros(1, 16, 1, 1), GENERATORS, 2, 3),
+        lambda op, x, w: op.group_conv2d_packed(x, torch.zeros(4), None, GENERATORS, 4, 1, 3, 2),
+        lambda op, x, w: op.group_conv2d_packed(x[:, :, 1:], torch.zeros(4), None, GENERATORS, 4, 1, 3, 2),
     ],
 )
 def test_what_does_not_fit_is_refused_before_memory_is_touched(call):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -24,6 +25,7 @@ from tests.nn.against_bank import (
 )
 
 PLANES = [P2, P4, PM, P2MM, P4M]
+op = torch.ops.eqgan.group_conv2d
 
 
 @pytest.fixture(autouse=True)
@@ -88,11 +90,12 @@ def test_the_law(plane, size, stride, padding):
     assert_equivariant(layer, x, rtol=1e-6)
 
 
+@needs_engine
 def test_a_wrong_table_breaks_the_law(monkeypatch):
     """Blocks whose sites do not turn with the fiber are no regular fields."""
     tables = BlockTables(P4.point_group, 2)
     tables.source[:, 1:] = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]).repeat_interleave(4, 0).numpy()
-    monkeypatch.setattr(strided, "block_tables", lambda *_: tables)
+    monkeypatch.setattr(engine, "block_tables", lambda *_: tables)
     with pytest.raises(AssertionError):
         assert_equivariant(make().eval(), torch.randn(2, 8, 8, 8), rtol=1e-6)
 
@@ -108,29 +111,58 @@ def test_double_backward_as_in_gradient_penalties(spectral):
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # inside opcheck
-@pytest.mark.parametrize("plane", [P4, P4M], ids=str)
-def test_what_torch_asks_of_an_operator(plane):
-    how = flat_generators(plane.point_group), 2, 1
-    x = torch.randn(2, 2 * plane.order, 6, 4, requires_grad=True)
-    torch.library.opcheck(torch.ops.eqgan.to_blocks.default, (x, *how))
-    blocks = torch.randn(2, 8 * plane.order, 4, 3, requires_grad=True)
-    torch.library.opcheck(torch.ops.eqgan.from_blocks.default, (blocks, *how))
-
-
-@pytest.mark.filterwarnings("ignore:The .grad attribute")  # inside opcheck
-@pytest.mark.parametrize("sides", [(2, 1), (1, 2)], ids=str)
-def test_what_torch_asks_of_a_convolution_in_blocks(sides):
-    generators = flat_generators(P4.point_group)
-    fields_in, fields_out = 2 * sides[0] ** 2, 3 * sides[1] ** 2
-    x, weight, bias = torch.randn(2, 4 * fields_in, 4, 5), torch.randn(3, 2, 4 * 16), torch.randn(3)
+@pytest.mark.parametrize("kind", ["strided", "transposed", "cut"])
+def test_what_torch_asks_of_an_operator(kind):
+    maps, window, sides = {
+        "strided": ((8, 6, 8), (4, 1, 2, False, False), (3, 4)),
+        "transposed": ((8, 3, 4), (4, 1, 2, True, False), (6, 8)),
+        "cut": ((32, 3, 4), (4, 0, 2, False, True), (2, 3)),
+    }[kind]
+    how = flat_generators(P4.point_group), *window
+    x, weight, bias = torch.randn(2, *maps), torch.randn(3, 2, 4 * 16), torch.randn(3)
     for tensor in (x, weight, bias):
         tensor.requires_grad_()
-    torch.library.opcheck(
-        torch.ops.eqgan.group_conv2d.default, (x, weight, bias, generators, 2, 1, 1, *sides)
-    )
-    grad = torch.randn(2, 4 * fields_out, 5, 6, requires_grad=True)
+    torch.library.opcheck(op.default, (x, weight, bias, *how))
+    grad = torch.randn(2, 12, *sides, requires_grad=True)
     backward = torch.ops.eqgan.group_conv2d_backward.default
-    torch.library.opcheck(backward, (grad, x, weight, generators, 2, 1, 1, *sides, True, True, True))
+    torch.library.opcheck(backward, (grad, x, weight, *how, True, True, True))
+
+
+@pytest.mark.parametrize("stride", [2, 3, 9])
+@pytest.mark.parametrize("padding", [0, 1, 5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("transposed", [False, True])
+def test_the_operator_at_every_width(stride, padding, dtype, transposed):
+    """Also of blocks that are too large for the engine (9): the bank serves them."""
+    generators, weight = flat_generators(P4.point_group), torch.randn(3, 2, 4 * stride**2)
+    for columns in (1, 2, 7, 8, 9, 17):
+        sides = [(n + 2 * (padding // stride)) * stride - 2 * padding for n in (2, columns)]
+        if min(sides) < 1:
+            continue
+        if transposed:
+            sides = [(side + 2 * padding) // stride for side in sides]
+        x = torch.randn(2, 8, *sides).to(dtype)
+        window = stride, padding, stride, transposed
+        ours = op(x, weight, None, generators, *window)
+        exact = operator._forward(x.double(), weight.double(), None, generators, *window)
+        close(ours, exact, 2e-6 if dtype == torch.float32 else 2**-6)
+        grad, need = torch.randn_like(ours), (True, True, False)
+        found = torch.ops.eqgan.group_conv2d_backward(grad, x, weight, generators, *window, False, *need)
+        doubles = grad.double(), x.double(), weight.double()
+        exact_ones = operator._backward(*doubles, generators, *window, False, *need)
+        for one, other in zip(found[:2], exact_ones[:2], strict=True):
+            close(one, other, 2e-6 if dtype == torch.float32 else 2**-6)
+
+
+def test_maps_that_come_cut():
+    how = flat_generators(P4M.point_group), 6, 0, 3
+    x, weight, bias = torch.randn(2, 16, 9, 12), torch.randn(5, 2, 8 * 36), torch.randn(5)
+    whole = op(x, weight, bias, *how)
+    torch.testing.assert_close(op(F.pixel_unshuffle(x, 3), weight, bias, *how, False, True), whole)
+    assert torch.equal(
+        operator._forward(x, weight, bias, *how),
+        operator._forward(F.pixel_unshuffle(x, 3), weight, bias, *how, False, True),
+    )
 
 
 @needs_engine
@@ -139,57 +171,32 @@ def test_what_torch_asks_of_a_convolution_in_blocks(sides):
     plane=st.sampled_from(PLANES),
     fields=st.tuples(st.integers(1, 9), st.integers(1, 9)),
     side=st.integers(2, 3),
-    size=st.integers(1, 3),
+    cells=st.integers(1, 3),
     transposed=st.booleans(),
     isa=st.integers(0, 3),
 )
-def test_filters_of_blocks_are_packed_as_if_they_were_plain(plane, fields, side, size, transposed, isa):
+def test_filters_of_blocks_are_packed_as_if_they_were_plain(plane, fields, side, cells, transposed, isa):
     """By every instruction set, one weight of the layer standing at many places, or few fields at a time."""
-    best = engine.engine(plane.point_group)
-    made = engine.Engine(plane.point_group, best.library, min(isa, best.isa))
-    weight = torch.randn(*fields, plane.order * (size * side) ** 2)
-    for blocks in (Blocks(side, 1), Blocks(1, side)):
-        window = operator.Window(flat_generators(plane.point_group), size, 0, 1, *blocks)
-        plain = operator.filter_of_blocks(weight, window)
+    group, size = plane.point_group, cells * side
+    best = engine.engine(group)
+    made = engine.Engine(group, best.library, min(isa, best.isa))
+    weight = torch.randn(*fields, plane.order * size**2)
+    for blocks in (Blocks(side), Blocks(side, of_output=True)):
+        plain = strided.filter_of_blocks(weight, group, size, blocks)
         found = made.pack(weight, size, blocks, transposed)
-        assert torch.equal(found, made.pack(plain, size, transposed=transposed))
-        parts = torch.randn(2, made.library.gradient_size(made.isa, *_sides(plain, transposed), size**2))
-        of_plain = made._unpack(parts, plain, size, Blocks(), transposed)
-        assert torch.equal(made._unpack(parts, weight, size, blocks, transposed), _back(of_plain, window))
-
-
-def _sides(weight, transposed):
-    return weight.shape[:2] if transposed else weight.shape[:2][::-1]
-
-
-def _back(weight, window):
-    return operator._filter_of_layer(weight, window)
-
-
-@pytest.mark.parametrize("stride", [2, 3, 9])
-@pytest.mark.parametrize("padding", [0, 1, 5])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_the_engine_moves_as_torch_does(stride, padding, dtype):
-    """Also windows of which the engine knows too little (9): they are torch's."""
-    generators = flat_generators(P4.point_group)
-    for columns in (1, 2, 7, 8, 9, 17):
-        height, width = stride * 2 * (padding + 1) - 2 * padding, stride * (columns + padding) - 2 * padding
-        if width < 1:
-            continue
-        x = torch.randn(2, 8, height, width).to(dtype)
-        how = generators, stride, padding
-        blocks = torch.ops.eqgan.to_blocks(x, *how)
-        assert torch.equal(blocks, strided._to_blocks(x, *how))
-        assert torch.equal(torch.ops.eqgan.from_blocks(blocks, *how), x)
-        noise = torch.randn_like(blocks)
-        assert torch.equal(torch.ops.eqgan.from_blocks(noise, *how), strided._from_blocks(noise, *how))
+        assert torch.equal(found, made.pack(plain, cells, transposed=transposed))
+        sides = plain.shape[:2] if transposed else plain.shape[:2][::-1]
+        parts = torch.randn(2, made.library.gradient_size(made.isa, *sides, cells**2))
+        of_plain = made._unpack(parts, plain, cells, Blocks(), transposed)
+        back = strided.filter_of_layer(of_plain, group, size, blocks)
+        assert torch.equal(made._unpack(parts, weight, size, blocks, transposed), back)
 
 
 def test_blocks_hold_what_their_definition_says():
     """Field c at element g of a block is plane g of the map at the block's site g c, about its centre."""
     group, x = P4.point_group, torch.arange(4 * 36).view(1, 4, 6, 6)
-    blocks = strided._to_blocks(x, flat_generators(group), 2, 0)
-    two = strided._to_blocks(torch.cat([x, -x], 1), flat_generators(group), 2, 0)
+    blocks = strided.to_blocks(x, group, Blocks(2), 0)
+    two = strided.to_blocks(torch.cat([x, -x], 1), group, Blocks(2), 0)
     assert torch.equal(two.view(4, 2, 4, 3, 3)[:, 1], -blocks.view(4, 4, 3, 3)), "site by site"
     for c, (row, column) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
         for g, ((a, b), (p, q)) in enumerate(group.elements.tolist()):
@@ -197,14 +204,19 @@ def test_blocks_hold_what_their_definition_says():
             moved = (a * right + b * up, p * right + q * up)
             site = (1 - moved[1]) // 2, (1 + moved[0]) // 2
             assert torch.equal(blocks[0, 4 * c + g], x[0, g, site[0] :: 2, site[1] :: 2])
+    assert torch.equal(strided.from_blocks(two, group, Blocks(2), 0), torch.cat([x, -x], 1))
+    padded = strided.to_blocks(two, group, Blocks(3), 3)
+    assert torch.equal(strided.from_blocks(padded, group, Blocks(3), 3), two)
+    assert padded.sum() == two.sum()
 
 
 def test_what_has_no_blocks():
     assert sites_of_block(4, 2) == 4
     assert sites_of_block(3, 2) is None
     assert make(size=3, stride=2, padding=1)._fourier is None
-    with pytest.raises(ValueError, match="whole 2x2 blocks, got"):
-        torch.ops.eqgan.to_blocks(torch.randn(1, 4, 5, 6), flat_generators(P4.point_group), 2, 0)
+    how = flat_generators(P4.point_group), 4, 0, 2
+    x, weight = torch.randn(1, 8, 5, 6), torch.randn(3, 2, 64)
+    assert torch.equal(op(x, weight, None, *how), operator._forward(x, weight, None, *how)), "by the bank"
     with pytest.raises(ValueError, match="makes blocks, got 2"):
         choice.Work.of(choice.Layer(P4.point_group, 3, 1, 1, stride=2))
 
@@ -231,22 +243,9 @@ def test_one_graph_for_every_batch(kind):
     torch.compiler.reset()
 
 
-def test_an_empty_map_is_all_padding():
-    how = flat_generators(P4.point_group), 2, 1
-    assert not torch.ops.eqgan.to_blocks(torch.ones(1, 4, 0, 0), *how).any()
-    blocks = torch.ones(1, 16, 1, 1)
-    assert torch.ops.eqgan.from_blocks(blocks, *how).shape == (1, 4, 0, 0)
-    assert blocks.all(), "what it was given stays as it is"
-
-
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_vmap_and_forward_differentiation():
-    layer = make()
-    x = torch.randn(2, 3, 8, 6, 6)
-    compare_vmap_and_jvp(layer, x)
-    blocks = torch.ops.eqgan.to_blocks(x.flatten(0, 1), layer._fourier.generators, 2, 1)
-    back = torch.func.vmap(lambda b: torch.ops.eqgan.from_blocks(b, layer._fourier.generators, 2, 1))
-    assert torch.equal(back(blocks.unflatten(0, (2, 3))), x)
+    compare_vmap_and_jvp(make(), torch.randn(2, 3, 8, 6, 6))
 
 
 @needs_engine

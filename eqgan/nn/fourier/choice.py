@@ -91,7 +91,7 @@ class Work:
     values: tuple[int, int]
     weights: int
     dense: int
-    moved: int = 0  # values moved to blocks or from them, of a strided layer
+    moved: int = 0  # values picked out of maps, or put into them, block by block
 
     @classmethod
     def of(cls, layer: Layer) -> "Work":

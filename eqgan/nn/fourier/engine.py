@@ -11,26 +11,29 @@ from eqgan.groups.fourier import group_fourier
 from eqgan.nn.fourier.build import load
 from eqgan.nn.fourier.emit import group_header
 from eqgan.nn.fourier.native import (
+    MOST_SIDE,
+    NOTHING,
+    OTHER,
+    PATCHED,
     SIZES,
     Filter,
     Native,
     Task,
     address,
     bias_gradient,
-    output_sides,
     which_are_bfloat16,
 )
-from eqgan.nn.fourier.tables import NO_BLOCKS, Blocks, filter_tables, packed_entries
+from eqgan.nn.fourier.tables import NO_BLOCKS, Blocks, block_tables, filter_tables, packed_entries
 
 _WEIGHTS = 16_384  # at least, of a filter that is packed in parts
 _POSITIONS = 160  # at most in a block: its features stay in the second level of cache
 
 
 class Engine(Native):
-    """Group convolution between regular fields with stride 1, on contiguous CPU tensors.
+    """Group convolution between regular fields, on contiguous CPU tensors.
 
-    Maps are float32 or bfloat16, filters, biases and the filters' gradients float32. Input or output may be
-    in blocks of sites (``strided``); then sizes and paddings are in blocks, and weights those of the layer.
+    Maps are float32 or bfloat16, filters, biases and the filters' gradients float32. The stride is 1, or that
+    of ``blocks``, whose maps are of whole blocks (``sides_of_blocks``).
     """
 
     # ---- the three operations ------------------------------------------------------------------------------
@@ -44,22 +47,27 @@ class Engine(Native):
         padding: int,
         blocks: Blocks = NO_BLOCKS,
     ) -> Tensor:
-        """x (batch, in * order, h, w), weight (out, in, order * size^2), bias (out) or None.
-
-        In blocks, x or the result has sites * in or sites * out fields, the weight of a pair sites * entries.
-        """
-        sites = blocks.sites[1]
-        bias = bias if bias is None or sites == 1 else bias.repeat(sites)
+        """x (batch, in * order, h, w), weight (out, in, order * size^2), bias (out) or None."""
         packed = self.pack(weight, size, blocks)
-        return self.forward_packed(x, packed, bias, len(weight) * sites, size, padding)
+        return self.forward_packed(x, packed, bias, len(weight), size, padding, blocks)
 
     def forward_packed(
-        self, x: Tensor, packed: Tensor, bias: Tensor | None, fields: int, size: int, padding: int
+        self,
+        x: Tensor,
+        packed: Tensor,
+        bias: Tensor | None,
+        fields: int,
+        size: int,
+        padding: int,
+        blocks: Blocks = NO_BLOCKS,
     ) -> Tensor:
         """For a filter that was packed."""
-        out = x.new_empty(len(x), fields * self.group.order, *output_sides(x, size, padding))
-        packed, bias = packed.contiguous(), None if bias is None else bias.contiguous()
-        self._run(x, size, padding, fields, filter=packed, bias=bias, out=out)
+        sides = (blocks.output_side(side, size, padding) for side in x.shape[2:])
+        out = x.new_empty(len(x), fields * self.group.order, *sides)
+        if bias is not None:
+            bias = bias.repeat(blocks.sites[1]) if blocks.of_output else bias.contiguous()
+        pads = blocks.padding(size, padding), padding
+        self._run(x, out, size, pads, blocks, filter=packed.contiguous(), bias=bias, out=out)
         return out
 
     def backward(
@@ -72,8 +80,8 @@ class Engine(Native):
         need: tuple[bool, bool, bool],
         blocks: Blocks = NO_BLOCKS,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of x, of the weight and of the layer's bias; empty tensors for what is not needed."""
-        of_bias = bias_gradient(out_gradient, weight, blocks.sites[1]) if need[2] else weight.new_empty(0)
+        """Gradients of x, of the weight and of the bias, of those that are needed (else empty tensors)."""
+        of_bias = bias_gradient(out_gradient, weight) if need[2] else weight.new_empty(0)
         return *self._backward(out_gradient, x, weight, size, padding, need[:2], blocks), of_bias
 
     def _backward(
@@ -91,33 +99,27 @@ class Engine(Native):
         The gradient of x is a group convolution of the output's gradient with the transposed filter; it needs
         neighbourhoods of the output's gradient, and the filter's gradient is taken from the same ones.
         """
-        own = weight.new_empty(0)
-        fields_in, fields_out = x.shape[1] // self.group.order, out_gradient.shape[1] // self.group.order
-        x_gradient = torch.empty_like(x) if need[0] else x.new_empty(0)
+        own, cells = weight.new_empty(0), size // blocks.side
+        fields_in, fields_out = weight.shape[1] * blocks.sites[0], len(weight) * blocks.sites[1]
+        x_gradient, ahead = torch.empty_like(x) if need[0] else x.new_empty(0), blocks.padding(size, padding)
         # of one cell there is no neighbourhood that both could take from
-        if need[1] and (size == 1 or (not need[0] and fields_in <= fields_out)):
-            own, need = (
-                self._filter_gradient(x, out_gradient, weight, size, padding, blocks),
-                (need[0], False),
-            )
+        if need[1] and (cells == 1 or (not need[0] and fields_in <= fields_out)):
+            packed = self._run(x, out_gradient, size, (ahead, padding), blocks, plain=out_gradient)
+            own = self._unpack(packed, weight, size, blocks, transposed=False)
+            need = need[0], False
         if not any(need):
             return x_gradient, own
         options: dict[str, Tensor] = {"plain": x} if need[1] else {}
         if need[0]:
             options |= {"filter": self.pack(weight, size, blocks, transposed=True), "out": x_gradient}
-        packed = self._run(out_gradient, size, size - 1 - padding, fields_in, **options, plane=x)
+        pads = cells - 1 - ahead, padding
+        packed = self._run(out_gradient, x, size, pads, blocks, back=True, **options)
         return x_gradient, self._unpack(packed, weight, size, blocks, transposed=True) if need[1] else own
 
-    def _filter_gradient(
-        self, x: Tensor, out_gradient: Tensor, weight: Tensor, size: int, padding: int, blocks: Blocks
-    ) -> Tensor:
-        fields = out_gradient.shape[1] // self.group.order
-        packed = self._run(x, size, padding, fields, plain=out_gradient)
-        return self._unpack(packed, weight, size, blocks, transposed=False)
-
-    def packed_size(self, fields_in: int, fields_out: int, cells: int) -> int:
+    def packed_size(self, fields_in: int, fields_out: int, size: int, blocks: Blocks) -> int:
         """Numbers in a packed filter."""
-        return int(self.library.packed_size(self.isa, fields_in, fields_out, cells))
+        sites, cells = blocks.sites, (size // blocks.side) ** 2
+        return int(self.library.packed_size(self.isa, fields_in * sites[0], fields_out * sites[1], cells))
 
     # ---- filters -------------------------------------------------------------------------------------------
 
@@ -125,7 +127,8 @@ class Engine(Native):
         """The filter's blocks, in the order in which they are multiplied."""
         weight = weight.contiguous()
         filter = self._filter(weight, size, blocks, transposed)
-        packed = weight.new_empty(self.packed_size(filter.fields_in, filter.other, filter.cells))
+        floats = self.library.packed_size(self.isa, filter.fields_in, filter.other, filter.cells)
+        packed = weight.new_empty(floats)
         filter.packed = packed.data_ptr()
         self.library.pack(self.isa, ctypes.byref(filter), _slices_of(weight), self.team)
         return packed
@@ -150,7 +153,7 @@ class Engine(Native):
             layer_other=other,
             in_stride=in_stride,
             other_stride=other_stride,
-            cells=size * size,
+            cells=(size // blocks.side) ** 2,
         )
 
     # ---- a pass --------------------------------------------------------------------------------------------
@@ -158,40 +161,75 @@ class Engine(Native):
     def _run(
         self,
         patched: Tensor,
+        other: Tensor,
         size: int,
-        padding: int,
-        other: int,
-        plane: Tensor | None = None,
+        pads: tuple[int, int],
+        blocks: Blocks,
+        back: bool = False,
         **tensors: Tensor | None,
     ) -> Tensor:
         """Runs source/engine.h's task; returns the packed filter gradient, in parts that are its summands
-        (slices, floats), empty if none was asked for."""
-        order, (batch, channels, height, width) = self.group.order, patched.shape
-        out_height, out_width = output_sides(patched, size, padding) if plane is None else plane.shape[2:]
-        fields_in = channels // order
+        (slices, floats), empty if none was asked for.
+
+        Args:
+            patched, other: maps of both sides; ``other`` says how large out and plain are.
+            pads: padding of the convolution of stride 1, and of the layer.
+            back: patched is the gradient of the output.
+            tensors: filter, bias, out, plain.
+        """
+        blocked = NOTHING
+        if blocks.side > 1:
+            blocked = PATCHED if back == blocks.of_output else OTHER
+        fields_in, height, width = self._fields_and_sides(patched, blocks, pads[1], blocked == PATCHED)
+        fields, out_height, out_width = self._fields_and_sides(other, blocks, pads[1], blocked == OTHER)
+        batch, cells = len(patched), size // blocks.side
         rows = _rows_in_block(batch * out_height, out_width, self.lanes)
         slices = max(1, min(torch.get_num_threads(), -(-batch * out_height // rows)))
         gradient = torch.empty(0, 0, dtype=torch.float32)
         if tensors.get("plain") is not None:
-            floats = self.library.gradient_size(self.isa, fields_in, other, size * size)
+            floats = self.library.gradient_size(self.isa, fields_in, fields, cells * cells)
             gradient = torch.zeros(slices, floats, dtype=torch.float32)
         if batch and out_height and out_width:
-            numbers = (batch, fields_in, other, height, width, out_height, out_width)
+            numbers = (batch, fields_in, fields, height, width, out_height, out_width)
             maps = patched, tensors.get("out"), tensors.get("plain")
+            map_height, map_width = (patched if blocked == PATCHED else other).shape[2:]
+            sites = block_tables(self.group, blocks.side).source if blocked else None
             task = Task(
                 **{name: address(tensor) for name, tensor in tensors.items()},
                 filter_gradient=gradient.data_ptr(),
                 patched=patched.data_ptr(),
-                shift=filter_tables(self.group, size).shift.ctypes.data,
+                shift=filter_tables(self.group, cells).shift.ctypes.data,
                 **dict(zip(SIZES, numbers)),
-                **{"padding": padding, "stride": 1, "side": size, "cells": size * size},
+                **{"padding": pads[0], "stride": 1, "side": cells, "cells": cells * cells},
                 **{"rows": rows, "slices": slices},
                 bfloat16=which_are_bfloat16(*maps),
+                **{"blocked": blocked, "cut": blocks.cut, "block_side": blocks.side},
+                **{"map_height": map_height, "map_width": map_width, "map_padding": pads[1]},
+                sites=None if sites is None else sites.ctypes.data,
             )
             self.execute(task)
         elif (out := tensors.get("out")) is not None:
             out.zero_()
         return gradient
+
+    def _fields_and_sides(
+        self, maps: Tensor, blocks: Blocks, padding: int, blocked: bool
+    ) -> tuple[int, int, int]:
+        _, channels, height, width = maps.shape
+        fields = channels // self.group.order
+        if not blocked or blocks.cut:
+            return fields, height, width
+        height, width = ((side + 2 * padding) // blocks.side for side in (height, width))
+        return fields * blocks.side**2, height, width
+
+
+def sides_of_blocks(x: Tensor, size: int, padding: int, blocks: Blocks) -> bool:
+    """Whether maps and window are made of whole blocks, and these not too large for the engine."""
+    if blocks.side == 1 or blocks.cut:
+        return size % blocks.side == 0
+    if size % blocks.side or blocks.side > MOST_SIDE:
+        return False
+    return blocks.of_output or all((side + 2 * padding) % blocks.side == 0 for side in x.shape[2:])
 
 
 def _slices_of(weight: Tensor) -> int:

@@ -14,7 +14,9 @@ from eqgan.nn.fourier.build import isas
 _POINTER, _INDEX = ctypes.c_void_p, ctypes.c_int64
 SIZES = ("batch", "fields_in", "other", "height", "width", "out_height", "out_width")
 _TENSORS = ("patched", "filter", "bias", "out", "plain", "filter_gradient", "shift")
-REGULAR, LIFTING, LIFTING_BACKWARDS, TO_BLOCKS, FROM_BLOCKS = range(5)  # kinds of tasks
+REGULAR, LIFTING, LIFTING_BACKWARDS = range(3)  # kinds of tasks
+NOTHING, PATCHED, OTHER = range(3)  # which side is in blocks
+MOST_SIDE = 8  # of blocks, as in source/blocks.h
 
 
 class Task(ctypes.Structure):
@@ -26,6 +28,9 @@ class Task(ctypes.Structure):
         *((name, _INDEX) for name in (*SIZES, "padding", "stride", "side", "cells", "rows", "slices")),
         *((name, _POINTER) for name in ("weight_gradient", "bias_gradient")),
         ("bfloat16", _INDEX),
+        *((name, _INDEX) for name in ("blocked", "cut", "block_side")),
+        *((name, _INDEX) for name in ("map_height", "map_width", "map_padding")),
+        ("sites", _POINTER),
     )
 
 
@@ -68,10 +73,9 @@ def lifts(weight: Tensor, size: int) -> bool:
     return weight.shape[2] == size * size
 
 
-def bias_gradient(out_gradient: Tensor, weight: Tensor, sites: int = 1) -> Tensor:
-    """(out) of a gradient (batch, sites * out * order, height, width), in the type of the filter."""
-    of_fields = out_gradient.unflatten(1, (sites, len(weight), -1))
-    return of_fields.sum((0, 1, 3, 4, 5), dtype=weight.dtype)
+def bias_gradient(out_gradient: Tensor, weight: Tensor) -> Tensor:
+    """(out) of a gradient (batch, out * order, height, width), in the type of the filter."""
+    return out_gradient.unflatten(1, (len(weight), -1)).sum((0, 2, 3, 4), dtype=weight.dtype)
 
 
 def which_are_bfloat16(*tensors: Tensor | None) -> int:

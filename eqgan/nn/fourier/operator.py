@@ -1,22 +1,19 @@
 """``eqgan::group_conv2d``: group convolution to regular fields as one operator of torch.
 
-    torch.ops.eqgan.group_conv2d(x, weight, bias, flat_generators(group), size, padding, stride, *blocks)
+    torch.ops.eqgan.group_conv2d(x, weight, bias, flat_generators(group), size, padding, stride, transposed)
 
 takes x (batch, in * order, height, width), field-major, and weight (out, in, order * size^2): for each pair
 of fields the filter at the group's identity, element by element, each a window. Or it lifts: planes
 x (batch, in, height, width) and weight (out, in, size^2), a window a pair. The stride is 1 if nothing is
-said. The result, (batch, out * order, height', width'), is contiguous.
-
-Of a strided layer x is in blocks of sites, of a transposed one the result is (``strided``): ``blocks`` says
-of how many a side, (stride, 1) or (1, stride); if nothing is said, neither. There are as many fields of
-blocks for each field as a block has sites, site by site; size and padding are in blocks, and the weight of a
-pair is that of the layer, order * (stride * size)^2.
+said; with one, transposed, the layer is the transpose of a strided one. The result, (batch, out * order,
+height', width'), is contiguous. Maps may also come cut into blocks of stride x stride sites, as
+``F.pixel_unshuffle`` does; then there is no padding.
 
 It is defined for every device and dtype, by the filter bank and an ordinary convolution; a float32 filter
-takes the engine of the CPU or the kernels of the GPU where there are any; with a stride, only to lift. Both
-are the same function up to rounding, and so are their gradients, of any order. Maps may be of another dtype
-than the filter, and the result is of theirs: under autocast they are of autocast's, the filter stays in
-float32.
+takes the engine of the CPU or the kernels of the GPU where there are any, unless a stride makes no whole
+blocks of maps and window. Both are the same function up to rounding, and so are their gradients, of any
+order. Maps may be of another dtype than the filter, and the result is of theirs: under autocast they are of
+autocast's, the filter stays in float32.
 ``group_conv2d_packed`` is the same between regular fields without gradients, for a filter that
 ``Engine.pack`` prepared.
 """
@@ -33,24 +30,25 @@ from torch.utils.flop_counter import register_flop_formula
 
 from eqgan.groups import POINT_GROUPS, PointGroup, intertwiner_index
 from eqgan.groups.representation import regular, trivial
-from eqgan.nn.fourier.engine import Engine, engine
+from eqgan.nn.fourier.engine import Engine, engine, sides_of_blocks
 from eqgan.nn.fourier.lifting import FEWEST_SITES, Lifting
 from eqgan.nn.fourier.native import bias_gradient, lifts
-from eqgan.nn.fourier.tables import Blocks, filter_order
+from eqgan.nn.fourier.strided import filter_of_blocks, filter_of_layer, from_blocks, to_blocks
+from eqgan.nn.fourier.tables import NO_BLOCKS, Blocks
 from eqgan.nn.fourier.triton_engine import TritonEngine, triton_engine
 
 _FORWARD, _BACKWARD, _PACKED = (f"eqgan::group_conv2d{suffix}" for suffix in ("", "_backward", "_packed"))
 _GROUP = "int[] generators, int size, int padding"
-_BLOCKS = "int in_blocks=1, int out_blocks=1"
-torch.library.define(
-    _FORWARD, f"(Tensor x, Tensor weight, Tensor? bias, {_GROUP}, int stride=1, {_BLOCKS}) -> Tensor"
-)
+_STRIDE = "int stride=1, bool transposed=False, bool cut=False"
+torch.library.define(_FORWARD, f"(Tensor x, Tensor weight, Tensor? bias, {_GROUP}, {_STRIDE}) -> Tensor")
 torch.library.define(
     _BACKWARD,
-    f"(Tensor out_gradient, Tensor x, Tensor weight, {_GROUP}, int stride, int in_blocks, int out_blocks,"
+    f"(Tensor out_gradient, Tensor x, Tensor weight, {_GROUP}, int stride, bool transposed, bool cut,"
     " bool need_x, bool need_weight, bool need_bias) -> (Tensor, Tensor, Tensor)",
 )
-torch.library.define(_PACKED, f"(Tensor x, Tensor packed, Tensor? bias, {_GROUP}, int fields) -> Tensor")
+torch.library.define(
+    _PACKED, f"(Tensor x, Tensor packed, Tensor? bias, {_GROUP}, int fields, {_STRIDE}) -> Tensor"
+)
 
 
 @cache
@@ -74,8 +72,8 @@ class Window(NamedTuple):
     size: int
     padding: int
     stride: int = 1
-    in_blocks: int = 1
-    out_blocks: int = 1
+    transposed: bool = False
+    cut: bool = False
 
     @property
     def group(self) -> PointGroup:
@@ -83,20 +81,42 @@ class Window(NamedTuple):
 
     @property
     def blocks(self) -> Blocks:
-        return Blocks(self.in_blocks, self.out_blocks)
+        """Those of a layer between regular fields."""
+        return Blocks(self.stride, self.transposed, self.cut) if self.stride > 1 else NO_BLOCKS
 
     def output_shape(self, x: Tensor, fields: int) -> list[Any]:
         """Of maps that may be recorded ones, whose sides are no integers."""
-        _require_window(x, self.size, self.padding)
-        sides = [(length + 2 * self.padding - self.size) // self.stride + 1 for length in x.shape[2:]]
+        self._require_fit(x)
+        sides = [self._side(length) for length in x.shape[2:]]
         return [x.shape[0], fields * self.group.order, *sides]
+
+    def _side(self, length: Any) -> Any:
+        return Blocks(self.stride, self.transposed, self.cut).output_side(length, self.size, self.padding)
+
+    def _require_fit(self, x: Tensor) -> None:
+        least = max(1, self.size - 2 * self.padding)
+        if self.cut:
+            least = self.size // self.stride
+        elif self.transposed:
+            least = max(1, (2 * self.padding - self.size) // self.stride + 2)
+        if self.padding < 0 or min(x.shape[2], x.shape[3]) < least:
+            raise ValueError(
+                f"a window of {self.size} with padding {self.padding} does not fit {tuple(x.shape[2:])} "
+                f"maps; use maps of at least {least} sites a side or a smaller window"
+            )
 
 
 def _output_shape(x: Tensor, weight: Tensor, window: Window) -> list[Any]:
-    order, cells = window.group.order, (window.size * window.blocks.side) ** 2
-    sites_in, sites_out = window.blocks.sites
+    order, cells = window.group.order, window.size**2
     entries = weight.shape[2] if weight.ndim == 3 else 0
-    fiber = 1 if entries == cells else order * sites_in
+    if window.stride < 1 or (
+        window.cut and (window.transposed or window.padding or window.size % window.stride)
+    ):
+        raise ValueError(
+            "expected a stride of at least 1, and for maps that are cut whole blocks in the window and no "
+            f"padding, got {window}"
+        )
+    fiber = 1 if entries == cells else order * (window.stride**2 if window.cut else 1)
     if x.ndim != 4 or weight.ndim != 3 or x.shape[1] != weight.shape[1] * fiber:
         raise ValueError(
             "expected x (batch, in * order, height, width) and weight (out, in, order * size^2), "
@@ -109,19 +129,9 @@ def _output_shape(x: Tensor, weight: Tensor, window: Window) -> list[Any]:
         raise ValueError(
             f"expected order * size^2 = {order * cells} weights a pair, or {cells} to lift, got {entries}"
         )
-    if window.stride < 1:
-        raise ValueError(f"expected a stride of at least 1, got {window.stride}")
-    if min(window.blocks) < 1 or (max(window.blocks) > 1 and (window.stride, min(window.blocks)) != (1, 1)):
-        raise ValueError(f"expected blocks on one side and stride 1, got {window.blocks}, {window.stride}")
-    return window.output_shape(x, len(weight) * sites_out)
-
-
-def _require_window(x: Tensor, size: int, padding: int) -> None:
-    if padding < 0 or min(x.shape[2], x.shape[3]) + 2 * padding < size:
-        raise ValueError(
-            f"a window of {size} with padding {padding} does not fit {tuple(x.shape[2:])} maps; "
-            f"use maps of at least {max(1, size - 2 * padding)} sites a side or a smaller window"
-        )
+    if entries == cells and (window.transposed or window.cut):
+        raise ValueError("expected regular fields in, not planes, to transpose a convolution or of maps cut")
+    return window.output_shape(x, len(weight))
 
 
 def _check_bias(bias: Tensor | None, fields: int) -> None:
@@ -153,51 +163,26 @@ def _bank(weight: Tensor, group: PointGroup, size: int) -> Tensor:
     return bank.reshape(len(weight) * group.order, -1, size, size)
 
 
-@cache
-def _filter_order(group: PointGroup, size: int, blocks: Blocks) -> tuple[Tensor, Tensor]:
-    """Which weight of a pair stands at each (site, entry) of a filter of blocks, and the other way round."""
-    order = torch.tensor(filter_order(group, size, blocks))
-    return order, order.flatten().argsort()
+def _dense(window: Window) -> tuple[Any, ...]:
+    """What torch.convolution is told after the bias."""
+    how = [window.stride] * 2, [window.padding] * 2, [1, 1], window.transposed, [0, 0], 1
+    return how
 
 
-def filter_of_blocks(weight: Tensor, window: Window) -> Tensor:
-    """A filter (out, in, ...) between fields of blocks: (out, sites * in, ...) or (sites * out, in, ...)."""
-    if window.blocks.side == 1:
-        return weight
-    order, _ = _filter_order(window.group, window.size, window.blocks)
-    found = weight[:, :, order.to(weight.device)]  # (out, in, sites, entries)
-    if window.in_blocks > 1:
-        return found.transpose(1, 2).flatten(1, 2)
-    return found.permute(2, 0, 1, 3).flatten(0, 1)
-
-
-def _filter_of_layer(of_blocks: Tensor, window: Window) -> Tensor:
-    """Back from ``filter_of_blocks``."""
-    if window.blocks.side == 1:
-        return of_blocks
-    _, back = _filter_order(window.group, window.size, window.blocks)
-    sites = window.blocks.side**2
-    if window.in_blocks > 1:
-        found = of_blocks.unflatten(1, (sites, -1)).transpose(1, 2)
-    else:
-        found = of_blocks.unflatten(0, (sites, -1)).permute(1, 2, 0, 3)
-    return found.flatten(2).index_select(2, back.to(found.device))
-
-
-def bias_of_blocks(bias: Tensor | None, sites: int) -> Tensor | None:
-    """(out) as (sites * out)."""
-    return bias if bias is None or sites == 1 else bias.repeat(sites)
+def _bank_and_maps(x: Tensor, weight: Tensor, window: Window) -> tuple[Tensor, Tensor]:
+    """The bank as ``_dense`` takes it, and maps that are not cut."""
+    bank = _bank(weight, window.group, window.size).to(x.dtype)
+    maps = F.pixel_shuffle(x, window.stride) if window.cut else x
+    return bank.transpose(0, 1) if window.transposed else bank, maps
 
 
 def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Tensor:
     window = Window(*how)
-    group, size = window.group, window.size
     _output_shape(x, weight, window)
     _check_bias(bias, len(weight))
-    weight, bias = filter_of_blocks(weight, window), bias_of_blocks(bias, window.blocks.sites[1])
-    wide = None if bias is None else bias.repeat_interleave(group.order).to(x.dtype)
-    bank = _bank(weight, group, size).to(x.dtype)
-    return F.conv2d(x, bank, wide, window.stride, window.padding).contiguous()
+    wide = None if bias is None else bias.repeat_interleave(window.group.order).to(x.dtype)
+    bank, maps = _bank_and_maps(x, weight, window)
+    return torch.convolution(maps, bank, wide, *_dense(window)).contiguous()
 
 
 def _backward(
@@ -206,29 +191,23 @@ def _backward(
     window, (need_x, need_weight, need_bias) = Window(*how_and_need[:-3]), how_and_need[-3:]
     group, size = window.group, window.size
     _check_gradient(out_gradient, _output_shape(x, weight, window))
-    of_bias = weight.new_empty(0)
-    if need_bias:
-        of_bias = bias_gradient(out_gradient, weight, window.blocks.sites[1])
-    weight = filter_of_blocks(weight, window)
+    bank, maps = _bank_and_maps(x, weight, window)
     gradients = torch.ops.aten.convolution_backward(
-        out_gradient,
-        x,
-        _bank(weight, group, size).to(x.dtype),
-        None,
-        *([window.stride] * 2, [window.padding] * 2, [1, 1], False, [0, 0], 1),
-        [need_x, need_weight, False],
+        out_gradient, maps, bank, None, *_dense(window), [need_x, need_weight, False]
     )
     x_gradient, w_gradient = x.new_empty(0), weight.new_empty(0)
     if need_x:
-        x_gradient = gradients[0].contiguous()
+        x_gradient = F.pixel_unshuffle(gradients[0], window.stride) if window.cut else gradients[0]
+        x_gradient = x_gradient.contiguous()
     if need_weight:
         fields_out, fields_in = weight.shape[:2]
         index = _index(weight, group, size)
         shape = (fields_out, group.order, fields_in, *index.shape[1:])
-        entries = gradients[1].to(weight.dtype).reshape(shape).transpose(1, 2).flatten(2)
+        of_bank = gradients[1].transpose(0, 1) if window.transposed else gradients[1]
+        entries = of_bank.to(weight.dtype).reshape(shape).transpose(1, 2).flatten(2)
         w_gradient = torch.zeros_like(weight, memory_format=torch.contiguous_format)
         w_gradient.index_add_(2, index.flatten(), entries)
-        w_gradient = _filter_of_layer(w_gradient, window)
+    of_bias = bias_gradient(out_gradient, weight) if need_bias else weight.new_empty(0)
     return x_gradient, w_gradient, of_bias
 
 
@@ -252,11 +231,16 @@ class _OnPlainFields(NamedTuple):
     """What an engine that knows of no blocks does with them."""
 
     made: TritonEngine
-    window: Window
+    blocks: Blocks
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, size: int, padding: int) -> Tensor:
-        bias = bias_of_blocks(bias, self.window.blocks.sites[1])
-        return self.made.forward(x, filter_of_blocks(weight, self.window), bias, size, padding)
+        blocks, group = self.blocks, self.made.group
+        maps = x if blocks.of_output else to_blocks(x, group, blocks, padding)
+        if bias is not None and blocks.of_output:
+            bias = bias.repeat(blocks.sites[1])
+        window = size // blocks.side, blocks.padding(size, padding)
+        out = self.made.forward(maps, filter_of_blocks(weight, group, size, blocks), bias, *window)
+        return from_blocks(out, group, blocks, padding) if blocks.of_output else out
 
     def backward(
         self,
@@ -267,38 +251,46 @@ class _OnPlainFields(NamedTuple):
         padding: int,
         need: tuple[bool, bool, bool],
     ) -> tuple[Tensor, Tensor, Tensor]:
-        of_blocks, need_both = filter_of_blocks(weight, self.window), (need[0], need[1], False)
-        gradients = self.made.backward(out_gradient, x, of_blocks, size, padding, need_both)
-        of_weight = _filter_of_layer(gradients[1], self.window) if need[1] else gradients[1]
-        if not need[2]:
-            return gradients[0], of_weight, weight.new_empty(0)
-        return gradients[0], of_weight, bias_gradient(out_gradient, weight, self.window.blocks.sites[1])
+        blocks, group = self.blocks, self.made.group
+        maps = x if blocks.of_output else to_blocks(x, group, blocks, padding)
+        gradient = to_blocks(out_gradient, group, blocks, padding) if blocks.of_output else out_gradient
+        of_blocks, window = (
+            filter_of_blocks(weight, group, size, blocks),
+            (size // blocks.side, blocks.padding(size, padding)),
+        )
+        of_x, of_weight, _ = self.made.backward(gradient, maps, of_blocks, *window, (need[0], need[1], False))
+        if need[0] and not blocks.of_output:
+            of_x = from_blocks(of_x, group, blocks, padding)
+        if need[1]:
+            of_weight = filter_of_layer(of_weight, group, size, blocks)
+        return of_x, of_weight, bias_gradient(out_gradient, weight) if need[2] else weight.new_empty(0)
 
 
 def _serving(
-    made: Engine | TritonEngine | None, weight: Tensor, window: Window, shape: list[Any]
+    made: Engine | TritonEngine | None, x: Tensor, weight: Tensor, window: Window, shape: list[Any]
 ) -> tuple[Any, tuple[int, ...], tuple[Blocks, ...]] | None:
     """Who serves such a filter, and the numbers and blocks that it is told; None: the bank does.
 
     On a GPU the dense convolution lifts; and so it does maps that do not fill a vector.
     """
     _, size, padding, stride, *_ = window
+    blocks = window.blocks
     if lifts(weight, size):
         if not isinstance(made, Engine) or shape[2] * shape[3] < FEWEST_SITES:
             return None
         return Lifting(made), (size, padding, stride), ()
-    if made is None or stride > 1:
+    if made is None or not sides_of_blocks(x, size, padding, blocks):
         return None
     if isinstance(made, Engine):
-        return made, (size, padding), (window.blocks,)
-    return _OnPlainFields(made, window), (size, padding), ()
+        return made, (size, padding), (blocks,)
+    return (made if blocks.side == 1 else _OnPlainFields(made, blocks)), (size, padding), ()
 
 
 def _forward_fast(x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Tensor:
     window = Window(*how)
     shape, made = _output_shape(x, weight, window), _engine(window.group, (x,), (weight, bias))
     _check_bias(bias, len(weight))
-    if (served := _serving(made, weight, window, shape)) is None:
+    if (served := _serving(made, x, weight, window, shape)) is None:
         return _forward(x, weight, bias, *how)
     by, numbers, blocks = served
     out: Tensor = by.forward(x.contiguous(), weight, bias, *numbers, *blocks)
@@ -312,7 +304,7 @@ def _backward_fast(
     shape = _output_shape(x, weight, window)
     _check_gradient(out_gradient, shape)
     made = _engine(window.group, (out_gradient, x), (weight,))
-    if (served := _serving(made, weight, window, shape)) is None:
+    if (served := _serving(made, x, weight, window, shape)) is None:
         return _backward(out_gradient, x, weight, *how_and_need)
     by, numbers, blocks = served
     gradients: tuple[Tensor, Tensor, Tensor] = by.backward(
@@ -321,23 +313,24 @@ def _backward_fast(
     return gradients
 
 
-def _packed_cpu(x: Tensor, packed: Tensor, bias: Tensor | None, *how_and_fields: Any) -> Tensor:
-    window, fields = Window(*how_and_fields[:3]), how_and_fields[3]
-    group, size = window.group, window.size
+def _packed_cpu(x: Tensor, packed: Tensor, bias: Tensor | None, *how: Any) -> Tensor:
+    window, fields = Window(*how[:3], *how[4:]), how[3]
+    group, size, padding, blocks = window.group, window.size, window.padding, window.blocks
     made = _engine(group, (x,), (packed, bias))
     if not isinstance(made, Engine):
         raise ValueError(
             "expected float32 or bfloat16 maps and a filter packed by the engine; use group_conv2d"
         )
     _check_bias(bias, fields)
-    fits = x.ndim == 4 and x.shape[1] % group.order == 0
-    if not fits or packed.numel() != made.packed_size(x.shape[1] // group.order, fields, size * size):
+    fiber = group.order * (blocks.side**2 if blocks.cut else 1)
+    fits = x.ndim == 4 and x.shape[1] % fiber == 0 and sides_of_blocks(x, size, padding, blocks)
+    if not fits or packed.numel() != made.packed_size(x.shape[1] // fiber, fields, size, blocks):
         raise ValueError(
             f"expected maps (batch, in * {group.order}, height, width) and the filter that was packed for "
             f"them, got {tuple(x.shape)} and {packed.numel()} numbers"
         )
-    _require_window(x, size, window.padding)
-    return made.forward_packed(x.contiguous(), packed, bias, fields, size, window.padding)
+    window.output_shape(x, fields)
+    return made.forward_packed(x.contiguous(), packed, bias, fields, size, padding, blocks)
 
 
 # ---- what torch asks of an operator ------------------------------------------------------------------------
@@ -358,8 +351,8 @@ def _backward_fake(
     )
 
 
-def _packed_fake(x: Tensor, packed: Tensor, bias: Tensor | None, *how_and_fields: Any) -> Tensor:
-    return x.new_empty(Window(*how_and_fields[:3]).output_shape(x, how_and_fields[3]))
+def _packed_fake(x: Tensor, packed: Tensor, bias: Tensor | None, *how: Any) -> Tensor:
+    return x.new_empty(Window(*how[:3], *how[4:]).output_shape(x, how[3]))
 
 
 def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -389,9 +382,7 @@ def _differentiate_backward(ctx: Any, for_x: Tensor, for_weight: Tensor, for_bia
     if need_out and through_weight:
         parts.append(torch.ops.eqgan.group_conv2d(x, for_weight, None, *ctx.geometry))
     if need_out and through_bias:
-        window = Window(*ctx.geometry)
-        of_fields = for_bias.repeat(window.blocks.sites[1])
-        wide = of_fields.repeat_interleave(window.group.order).to(out_gradient.dtype)
+        wide = for_bias.repeat_interleave(Window(*ctx.geometry).group.order).to(out_gradient.dtype)
         parts.append(wide[:, None, None].expand_as(out_gradient))
     of_x = of_weight = None
     if need_x and through_weight:
@@ -473,16 +464,23 @@ for _name in (_FORWARD, _BACKWARD, _PACKED):
     _map_over(_name)
 
 
-@register_flop_formula([torch.ops.eqgan.group_conv2d, torch.ops.eqgan.group_conv2d_packed])
-def _flops(
-    x: Any, _: Any, bias: Any, generators: Any, size: int, *rest: Any, out_shape: Any, **options: Any
-) -> int:
-    """As for the dense convolution it equals, so that a network's count does not depend on the machine."""
-    return 2 * prod(out_shape) * x[1] * size**2
+def _multiply_adds(x: Any, window: Window, out_shape: Any) -> int:
+    """Of the dense convolution, so that a network's count does not depend on the machine."""
+    fewer = window.transposed or window.cut
+    return prod(out_shape) * x[1] * (window.size // window.stride if fewer else window.size) ** 2
+
+
+@register_flop_formula(torch.ops.eqgan.group_conv2d)
+def _flops(x: Any, _: Any, bias: Any, *how: Any, out_shape: Any, **options: Any) -> int:
+    return 2 * _multiply_adds(x, Window(*how), out_shape)
+
+
+@register_flop_formula(torch.ops.eqgan.group_conv2d_packed)
+def _packed_flops(x: Any, _: Any, bias: Any, *how: Any, out_shape: Any, **options: Any) -> int:
+    return 2 * _multiply_adds(x, Window(*how[:3], *how[4:]), out_shape)
 
 
 @register_flop_formula(torch.ops.eqgan.group_conv2d_backward)
-def _backward_flops(
-    out_gradient: Any, x: Any, _: Any, generators: Any, size: int, *rest: Any, **o: Any
-) -> int:
-    return 2 * prod(out_gradient) * x[1] * size**2 * sum(rest[4:6])
+def _backward_flops(out_gradient: Any, x: Any, _: Any, *how_and_need: Any, **options: Any) -> int:
+    how, (need_x, need_weight, _) = Window(*how_and_need[:-3]), how_and_need[-3:]
+    return 2 * _multiply_adds(x, how, out_gradient) * (need_x + need_weight)

@@ -14,9 +14,8 @@ from eqgan.nn.fourier.choice import NEVER, Layer, least_sites, mode
 from eqgan.nn.fourier.engine import engine
 from eqgan.nn.fourier.lifting import FEWEST_SITES
 from eqgan.nn.fourier.native import output_side
-from eqgan.nn.fourier.operator import bias_of_blocks, flat_generators
-from eqgan.nn.fourier.strided import from_blocks, to_blocks
-from eqgan.nn.fourier.tables import Blocks, sites_of_block
+from eqgan.nn.fourier.operator import Window, flat_generators
+from eqgan.nn.fourier.tables import sites_of_block
 from eqgan.nn.fourier.triton_engine import triton_engine
 from eqgan.nn.fourier.whole import WholeMap
 
@@ -103,7 +102,8 @@ class FourierPath:
         sites = sides[0] * sides[1]
         if x.shape[0] * sites < least or (self.lifting and sites < FEWEST_SITES):
             return False
-        if not self.forced and (_channels_last(x) or min(sides) < self._size):
+        window = self.size if self.lifting else self.size // self.stride
+        if not self.forced and (_channels_last(x) or min(sides) < window):
             return False  # not measured; and of a window that is mostly padding, a dense one skips most
         return _available(self.group, device)
 
@@ -119,48 +119,19 @@ class FourierPath:
         return (training if torch.is_grad_enabled() else "eval") + ("_bf16" if lower else "")
 
     def _side(self, length: int) -> int:
-        if self.transposed:
-            return output_side(length, self._size, self._padding)
+        if self.transposed:  # of the blocks
+            return length + self.size // self.stride - 1
         return output_side(length, self.size, self.padding, self.stride)
 
-    # The convolution that it is made: between fields with a stride, one of stride 1 on blocks or, transposed,
-    # to blocks.
-
     @property
-    def _on_blocks(self) -> bool:
-        return self.stride > 1 and not self.lifting
-
-    @property
-    def _blocks(self) -> Blocks:
-        side = self.stride if self._on_blocks else 1
-        return Blocks(1, side) if self.transposed else Blocks(side, 1)
-
-    @property
-    def _size(self) -> int:
-        return self.size // self.stride if self._on_blocks else self.size
-
-    @property
-    def _padding(self) -> int:
-        if self.transposed:
-            return self._size - 1
-        return 0 if self._on_blocks else self.padding
-
-    def _maps(self, x: Tensor) -> Tensor:
-        if self.transposed or not self._on_blocks:
-            return x
-        return to_blocks(x, self.generators, self.stride, self.padding)
-
-    def _out(self, y: Tensor) -> Tensor:
-        if not self.transposed:
-            return y
-        return from_blocks(y, self.generators, self.stride, self.padding)
+    def _window(self) -> Window:
+        return Window(self.generators, self.size, self.padding, self.stride, self.transposed)
 
     def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if (whole := self._whole_of(x)) is not None:
             return whole.apply(x, weight, bias)
-        stride = 1 if self._on_blocks else self.stride
-        how = self.generators, self._size, self._padding, stride, *self._blocks
-        return self._out(torch.ops.eqgan.group_conv2d(self._maps(x), weight, bias, *how))
+        out: Tensor = torch.ops.eqgan.group_conv2d(x, weight, bias, *self._window)
+        return out
 
     def pack(self, weight: Tensor, whole: bool = False) -> Tensor:
         """What ``apply_packed`` takes, for maps as large as the window or others.
@@ -172,17 +143,17 @@ class FourierPath:
         if (made := engine(self.group)) is None:
             raise ValueError(f"expected an engine for {self.group}, there is none; ask takes() first")
         if whole and self.whole is not None:
-            return made.pack(weight.detach(), 1, self.whole.blocks)
-        return made.pack(weight.detach(), self._size, self._blocks)
+            return made.pack(weight.detach(), self.size, self.whole.window.blocks)
+        return made.pack(weight.detach(), self.size, self._window.blocks)
 
     def apply_packed(self, x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
         if self.lifting:
             return self.apply(x, packed, bias)
         if (whole := self._whole_of(x)) is not None:
             return whole.apply_packed(x, packed, bias, self.fields)
-        how, sites = (self.generators, self._size, self._padding), self._blocks.sites[1]
-        bias, fields = bias_of_blocks(bias, sites), self.fields * sites
-        return self._out(torch.ops.eqgan.group_conv2d_packed(self._maps(x), packed, bias, *how, fields))
+        how = *self._window[:3], self.fields, *self._window[3:]
+        out: Tensor = torch.ops.eqgan.group_conv2d_packed(x, packed, bias, *how)
+        return out
 
 
 def _dtype_serves(x: Tensor, device: str, lower: bool) -> bool:

@@ -114,19 +114,35 @@ def block_tables(group: PointGroup, stride: int) -> BlockTables:
 
 
 class Blocks(NamedTuple):
-    """Which side of a convolution is in blocks of sites, and of how many a side."""
+    """How a strided layer is one of stride 1 on blocks of side x side sites (``BlockTables``).
 
-    of_input: int = 1
-    of_output: int = 1
+    Args:
+        side: the stride.
+        of_output: of a transposed layer, whose output is in blocks.
+        cut: the sites of each block are channels, in the order of ``F.pixel_unshuffle``; there is no padding.
+    """
 
-    @property
-    def side(self) -> int:
-        return self.of_input * self.of_output
+    side: int = 1
+    of_output: bool = False
+    cut: bool = False
 
     @property
     def sites(self) -> tuple[int, int]:
         """Fields of the input and of the output for each field of the layer."""
-        return self.of_input**2, self.of_output**2
+        sites = self.side**2
+        return (1, sites) if self.of_output else (sites, 1)
+
+    def output_side(self, length: Any, size: int, padding: int) -> Any:
+        """Of maps, or of blocks that are cut, of this side, by a window of size x size sites."""
+        if self.of_output:
+            return (length - 1) * self.side - 2 * padding + size
+        return length - size // self.side + 1 if self.cut else (length + 2 * padding - size) // self.side + 1
+
+    def padding(self, size: int, padding: int) -> int:
+        """That of the convolution of stride 1, of a layer with this window and padding."""
+        if self.side == 1:
+            return padding
+        return size // self.side - 1 if self.of_output else 0
 
 
 NO_BLOCKS = Blocks()
@@ -134,15 +150,15 @@ NO_BLOCKS = Blocks()
 
 @cache
 def filter_order(group: PointGroup, size: int, blocks: Blocks) -> NDArray[np.int64]:
-    """``BlockTables.filter_order`` of a window of size x size blocks; of no blocks, as the entries stand."""
+    """``BlockTables.filter_order`` of a window; of no blocks, the entries as they stand."""
     if blocks.side == 1:
         return np.arange(group.order * size * size)[None]
-    return block_tables(group, blocks.side).filter_order(size * blocks.side, blocks.of_output > 1)
+    return block_tables(group, blocks.side).filter_order(size, blocks.of_output)
 
 
 @cache
 def _packed_entries(group: PointGroup, size: int, blocks: Blocks, transposed: bool) -> NDArray[np.int32]:
-    tables = filter_tables(group, size)
+    tables = filter_tables(group, size // blocks.side)
     entry = tables.transposed_entry if transposed else tables.entry
     return _int32(filter_order(group, size, blocks)[:, entry])
 
@@ -151,7 +167,6 @@ def packed_entries(group: PointGroup, size: int, blocks: Blocks, transposed: boo
     """(sites, order, cells): the one table of where the weights of a pair of fields are that are packed.
 
     Args:
-        size: of the window, in blocks.
         transposed: for the filter of the gradient of the input.
     """
     with _lock:

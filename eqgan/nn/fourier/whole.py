@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 from eqgan.nn.fourier.choice import KINDS, NEVER, Layer, least_sites
-from eqgan.nn.fourier.operator import flat_generators
-from eqgan.nn.fourier.permuted import Permutation
-from eqgan.nn.fourier.tables import Blocks, block_tables
+from eqgan.nn.fourier.operator import Window, flat_generators
 
 _WIDTHS = 16, 8, 4  # of vectors: rows are what threads share
 
@@ -22,42 +20,32 @@ class WholeMap:
     the batch, so that it has rows to read.
     """
 
-    generators: list[int]
-    channels: Permutation  # of the block: which number of a map each holds
-    size: int
+    window: Window
     least_items: dict[str, int]  # of a batch from which on it is taken, for each of ``choice.KINDS``
 
     @classmethod
     def of(cls, layer: Layer) -> "WholeMap | None":
         """None for a layer that never takes it."""
-        group, size, fields_in, *_ = layer
+        group, size, *_ = layer
         least = {kind: least_sites(kind, layer._replace(whole=True)) for kind in KINDS}
         if min(least.values()) == NEVER:
             return None
-        tables = block_tables(group, size)
-        plane, row, column = torch.from_numpy(tables.source.astype("int64")).T
-        of_field = ((plane * size + row) * size + column).unflatten(0, (-1, 1, group.order))
-        channels = torch.arange(fields_in)[:, None] * of_field.numel() + of_field
-        return cls(flat_generators(group), Permutation.of(channels.flatten()), size, least)
+        return cls(Window(flat_generators(group), size, 0, size, cut=True), least)
 
     def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """x (batch, in * order, k, k) to (batch, out * order, 1, 1)."""
-        how = self.generators, 1, 0, 1, *self.blocks
-        return _items(torch.ops.eqgan.group_conv2d(self._row(x), weight, bias, *how))
+        return _items(torch.ops.eqgan.group_conv2d(_row(x), weight, bias, *self.window))
 
     def apply_packed(self, x: Tensor, packed: Tensor, bias: Tensor | None, fields: int) -> Tensor:
-        """The same without gradients, for a filter that was packed as one of ``blocks``."""
-        how = self.generators, 1, 0, fields
-        return _items(torch.ops.eqgan.group_conv2d_packed(self._row(x), packed, bias, *how))
+        """The same without gradients, for a filter that was packed as one of ``window``."""
+        how = *self.window[:3], fields, *self.window[3:]
+        return _items(torch.ops.eqgan.group_conv2d_packed(_row(x), packed, bias, *how))
 
-    @property
-    def blocks(self) -> Blocks:
-        return Blocks(self.size, 1)
 
-    def _row(self, x: Tensor) -> Tensor:
-        """One map, (1, channels of the blocks, rows, batch / rows), of as many rows as fill vectors."""
-        rows = next((len(x) // width for width in _WIDTHS if len(x) % width == 0), 1)
-        return self.channels(x.flatten(1).t().contiguous(), 0).unflatten(1, (rows, -1))[None]
+def _row(x: Tensor) -> Tensor:
+    """One map, (1, in * order * k^2, rows, batch / rows), of as many rows as fill vectors."""
+    rows = next((len(x) // width for width in _WIDTHS if len(x) % width == 0), 1)
+    return x.flatten(1).t().unflatten(1, (rows, -1))[None]
 
 
 def _items(row: Tensor) -> Tensor:

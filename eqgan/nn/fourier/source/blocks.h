@@ -1,99 +1,135 @@
-// Part of kernel.cpp: maps to blocks of sites and back, for strided convolutions.
+// Part of kernel.cpp: reads and writes maps block by block of their sites, for strided convolutions.
 //
-// A map whose padded sites lie in blocks of side x side is a map of the blocks with side^2 times as many planes:
-// plane n of the blocks holds one site of each block of one plane of the map, as `shift` says. Row by row of the
-// map: its sites go to `side` planes in turn.
+// A map whose padded sites lie in blocks of s x s is a map of the blocks with s^2 times as many planes: a plane of the
+// blocks holds one site of each block of one plane of the map, as `sites` says.
 
-const index_t MOST_SIDE = 8;  // beyond, the caller does without
+const index_t MOST_SIDE = 8;  // of blocks that are not cut; beyond, the caller does without
 
-template <class T, int N> struct Pack {
-  typedef T type __attribute__((vector_size(N * sizeof(T))));
-  typedef T loose __attribute__((vector_size(N * sizeof(T)), aligned(sizeof(T)), may_alias));
+// Where the planes of blocks lie.
+struct Blocks {
+  const Task &t;
+  const index_t sites, fields;  // fields of the map
+
+  Blocks(const Task &task, index_t all) : t(task), sites(t.block_side * t.block_side), fields(all / sites) {}
+
+  index_t item() const { return fields * ORDER * (t.cut ? sites : 1); }  // planes in memory
+
+  // Plane, and row and column of the block, of the field n of the blocks at element g.
+  index_t place(index_t n, int g, index_t *row, index_t *column) const {
+    const int32_t *site = t.sites + (n / fields * ORDER + g) * 3;
+    *row = site[1], *column = site[2];
+    return n % fields * ORDER + site[0];
+  }
+
+  index_t cut_plane(index_t n, int g) const {
+    index_t row, column;
+    const index_t plane = place(n, g, &row, &column);
+    return plane * sites + row * t.block_side + column;
+  }
 };
 
-// 2 N sites of a row: every other to or from one place, those between to or from another.
-template <bool BACK, int N, class T> INLINE void move_pairs(T *sites, T *first, T *second) {
-  typedef typename Pack<T, N>::type V;
-  typedef typename Pack<T, N>::loose Loose;
-  const V a = *(Loose *)(BACK ? first : sites), b = *(Loose *)(BACK ? second : sites + N);
-  V x, y;
-  if constexpr (N == 8 && BACK) {
-    x = V{a[0], b[0], a[1], b[1], a[2], b[2], a[3], b[3]};
-    y = V{a[4], b[4], a[5], b[5], a[6], b[6], a[7], b[7]};
-  } else if constexpr (N == 8) {
-    x = V{a[0], a[2], a[4], a[6], b[0], b[2], b[4], b[6]};
-    y = V{a[1], a[3], a[5], a[7], b[1], b[3], b[5], b[7]};
-  } else if constexpr (BACK) {
-    x = V{a[0], b[0], a[1], b[1]}, y = V{a[2], b[2], a[3], b[3]};
-  } else {
-    x = V{a[0], a[2], b[0], b[2]}, y = V{a[1], a[3], b[1], b[3]};
-  }
-  *(Loose *)(BACK ? sites : first) = x;
-  *(Loose *)(BACK ? sites + N : second) = y;
+// Every second number of 2 N, the first or the second.
+template <int N, bool SECOND, class T> INLINE VEC pick(const T *from) {
+  const VEC a = load<N>(from), b = load<N>(from + N);
+  const int k = SECOND;
+  if constexpr (N == 8)
+    return VEC{a[k], a[2 + k], a[4 + k], a[6 + k], b[k], b[2 + k], b[4 + k], b[6 + k]};
+  else
+    return VEC{a[k], a[2 + k], b[k], b[2 + k]};
 }
 
-// The last ones may lie over others.
-template <bool BACK, int N, class T> INLINE void move_many_pairs(T *sites, T *first, T *second, index_t pairs) {
+// Rows of a map: every second number, the first or the second.
+template <int N, bool SECOND, class T>
+INLINE void pick_pairs(const T *from, index_t width, float *to, index_t to_width, index_t count, index_t rows) {
+  for (; rows > 0; rows--, from += 2 * width, to += to_width) {
+    index_t x = 0;
+    for (; x + N < count; x += N) store<N>(to + x, pick<N, SECOND>(from + 2 * x));
+    x = count - N;  // the last ones, some of them again
+    store<N>(to + x, pick<N, SECOND>(from + 2 * x));
+  }
+}
+
+template <int N, class T>
+INLINE void pick_pairs(const T *from, bool second, index_t width, float *to, index_t to_width, index_t count, index_t rows) {
+  if (second)
+    pick_pairs<N, true>(from, width, to, to_width, count, rows);
+  else
+    pick_pairs<N, false>(from, width, to, to_width, count, rows);
+}
+
+// Rows y, y + 1, ... of a plane of the blocks, from the maps of one item.
+template <class T>
+void read_blocks(const Blocks &b, const T *item, index_t n, int g, index_t y, index_t rows, index_t width, float *to) {
+  const Task &t = b.t;
+  const index_t step = t.block_side, map_width = t.map_width;
+  index_t row, column;
+  const T *from = item + b.place(n, g, &row, &column) * t.map_height * map_width;
+  column -= t.map_padding, row += y * step - t.map_padding;  // of the map, of the first number
+  const index_t left = min_of(width, ceil_div(max_of(-column, 0), step));
+  const index_t right = max_of(left, min_of(width, ceil_div(max_of(map_width - column, 0), step)));
+  const index_t above = min_of(rows, ceil_div(max_of(-row, 0), step));
+  const index_t below = max_of(above, min_of(rows, ceil_div(max_of(t.map_height - row, 0), step)));
+  if (left || above || right < width || below < rows) clear(to, rows * width);
+  const index_t count = right - left, first = column + left * step;
+  from += (row + above * step) * map_width, to += above * width + left;
+  if (step == 2 && first < 2 && map_width == 2 * count && count >= 8)
+    return pick_pairs<8>(from, first, map_width, to, width, count, below - above);
+  if (step == 2 && first < 2 && map_width == 2 * count && count >= 4)
+    return pick_pairs<4>(from, first, map_width, to, width, count, below - above);
+  for (rows = below - above; rows > 0; rows--, from += step * map_width, to += width)
+    for (index_t x = 0; x < count; x++) to[x] = one(from + first + x * step);
+}
+
+// 2 N sites of a row, every other from one place, those between from another.
+template <int N, class T> INLINE void join_pairs(const T *first, const T *second, T *to) {
+  typedef T V __attribute__((vector_size(N * sizeof(T))));
+  typedef T Loose __attribute__((vector_size(N * sizeof(T)), aligned(sizeof(T)), may_alias));
+  const V a = *(const Loose *)first, b = *(const Loose *)second;
+  if constexpr (N == 8) {
+    *(Loose *)to = V{a[0], b[0], a[1], b[1], a[2], b[2], a[3], b[3]};
+    *(Loose *)(to + N) = V{a[4], b[4], a[5], b[5], a[6], b[6], a[7], b[7]};
+  } else {
+    *(Loose *)to = V{a[0], b[0], a[1], b[1]};
+    *(Loose *)(to + N) = V{a[2], b[2], a[3], b[3]};
+  }
+}
+
+template <int N, class T> INLINE void join_row(const T *first, const T *second, T *to, index_t pairs) {
   for (index_t done = 0; done < pairs; done += N) {
     const index_t x = min_of(done, pairs - N);
-    move_pairs<BACK, N>(sites + 2 * x, first + x, second + x);
+    join_pairs<N>(first + x, second + x, to + 2 * x);
   }
 }
 
-// A row of `side` parts: part c holds its sites c, c + side, ...
-template <bool BACK, class T> INLINE void move_row(T *sites, index_t width, T *const *parts, index_t side) {
-  if (side == 2 && width >= 16) return move_many_pairs<BACK, 8>(sites, parts[0], parts[1], width / 2);
-  if (side == 2 && width >= 8) return move_many_pairs<BACK, 4>(sites, parts[0], parts[1], width / 2);
+// A row of sites: part c holds c, c + side, ... of them.
+template <class T> INLINE void write_row(const T *const *parts, index_t side, T *to, index_t width) {
+  if (side == 2 && width % 2 == 0 && width >= 16) return join_row<8>(parts[0], parts[1], to, width / 2);
+  if (side == 2 && width % 2 == 0 && width >= 8) return join_row<4>(parts[0], parts[1], to, width / 2);
   for (index_t c = 0; c < side; c++)
-    for (index_t x = c, n = 0; x < width; x += side, n++) {
-      if (BACK)
-        sites[x] = parts[c][n];
-      else
-        parts[c][n] = sites[x];
-    }
+    for (index_t x = c, n = 0; x < width; x += side, n++) to[x] = parts[c][n];
 }
 
-// The planes of the blocks that the rows r, r + side, ... of a plane lie in, padding counted.
-template <bool BACK, class T> INLINE void move_rows(const Task &t, T *plane, index_t r, T *const *planes) {
-  if (!BACK && t.padding)
-    for (index_t c = 0; c < t.side; c++)
-      for (index_t i = 0; i < t.out_height * t.out_width; i++) planes[c][i] = T();
-  T *parts[MOST_SIDE];  // of the first row, from where its sites lie on
-  const index_t first = (r - t.padding % t.side + t.side) % t.side;
-  for (index_t c = 0; c < t.side; c++) {
-    const index_t x = t.padding + c;
-    parts[c] = planes[x % t.side] + (t.padding + first) / t.side * t.out_width + x / t.side;
-  }
-  for (index_t y = first; y < t.height; y += t.side) {
-    move_row<BACK>(plane + y * t.width, t.width, parts, t.side);
-    for (index_t c = 0; c < t.side; c++) parts[c] += t.out_width;
-  }
-}
-
-template <bool BACK, class T> void move_fields(const Task &t, index_t number) {
-  const index_t fields = t.in / ORDER, sites = t.side * t.side, all = t.batch * fields;
-  const index_t map = t.height * t.width, block = t.out_height * t.out_width;
+// The sites of a field of the map that lie in its blocks' rows y, y + 1, ..., from planes of these, site by site and
+// element by element, `stride` apart.
+template <class T>
+void write_blocks(const Blocks &b, const T *planes, index_t stride, index_t y, index_t rows, index_t width, T *field) {
+  const Task &t = b.t;
+  const index_t side = t.block_side, padding = t.map_padding;
   index_t plane_of[MOST_SIDE * MOST_SIDE * ORDER];  // (plane, row, column): which plane of a block holds this site
-  for (index_t n = 0; n < sites * ORDER; n++) {
-    const int32_t *site = t.shift + 3 * n;
-    plane_of[(site[0] * t.side + site[1]) * t.side + site[2]] = n / ORDER * t.in + n % ORDER;
+  for (index_t n = 0; n < b.sites * ORDER; n++) {
+    const int32_t *site = t.sites + 3 * n;
+    plane_of[(site[0] * side + site[1]) * side + site[2]] = n;
   }
-  for (index_t i = all * number / t.slices; i < all * (number + 1) / t.slices; i++) {
-    T *field = static_cast<T *>(t.patched) + i * ORDER * map;
-    T *blocks = static_cast<T *>(t.out) + (i / fields * sites * fields + i % fields) * ORDER * block;
-    for (index_t n = 0; n < ORDER; n++)
-      for (index_t r = 0; r < t.side; r++) {
-        T *planes[MOST_SIDE];
-        for (index_t c = 0; c < t.side; c++) planes[c] = blocks + plane_of[(n * t.side + r) * t.side + c] * block;
-        move_rows<BACK>(t, field + n * map, r, planes);
+  for (index_t g = 0; g < ORDER; g++)
+    for (index_t r = 0; r < side; r++) {
+      const T *parts[MOST_SIDE];
+      for (index_t c = 0; c < side; c++) {
+        const index_t x = padding + c;
+        parts[c] = planes + plane_of[(g * side + r) * side + x % side] * stride + x / side;
       }
-  }
-}
-
-void slice_blocks(const Task *task, index_t number) {
-  const bool half = task->bfloat16 & 1;
-  if (task->kind == TO_BLOCKS)
-    half ? move_fields<false, uint16_t>(*task, number) : move_fields<false, float>(*task, number);
-  else
-    half ? move_fields<true, uint16_t>(*task, number) : move_fields<true, float>(*task, number);
+      for (index_t k = 0, at = y * side + r - padding; k < rows; k++, at += side) {
+        if (at >= 0 && at < t.map_height) write_row(parts, side, field + (g * t.map_height + at) * t.map_width, t.map_width);
+        for (index_t c = 0; c < side; c++) parts[c] += width;
+      }
+    }
 }

@@ -16,10 +16,10 @@ typedef int64_t index_t;
 enum Kind : index_t {
   REGULAR,
   LIFTING,           // `patched` is (batch, in, height, width)
-  LIFTING_BACKWARDS, // of lifting, the gradient of `patched`, into it, from `plain` and the transposed filter
-  TO_BLOCKS,         // only moves numbers: `patched` (batch, in, height, width) to `out` (batch, other, out_height,
-  FROM_BLOCKS        // out_width), the blocks of side x side of its padded sites, site by site, or back
+  LIFTING_BACKWARDS  // of lifting, the gradient of `patched`, into it, from `plain` and the transposed filter
 };
+
+enum Blocked : index_t { NOTHING, PATCHED, OTHER };  // OTHER: out and plain
 
 struct Task {
   index_t kind;
@@ -31,9 +31,7 @@ struct Task {
   float *filter_gradient;    // packed gradients, one for each slice, zeroed; with plain. Of lifting, room for
                              // (in * cells + 1, channels) for each slice
   const int32_t *shift;      // (ORDER, cells, 2): row and column of the cell to which t moves each cell; of lifting,
-                             // (ORDER, cells): which cell of the base filter the filter of each element has there;
-                             // of blocks, (side^2 ORDER, 3): plane, and row and column in the block, of each plane
-                             // of a field's block
+                             // (ORDER, cells): which cell of the base filter the filter of each element has there
   index_t batch, in, other, height, width, out_height, out_width;
   index_t padding;           // of regular fields it may be negative: crops
   index_t stride;            // of lifting
@@ -42,6 +40,12 @@ struct Task {
   index_t slices;            // parts of the work, for threads
   float *weight_gradient, *bias_gradient;  // of lifting: (other, in, cells) and (other), with filter_gradient
   index_t bfloat16;          // whether the maps are: 1 for patched, 2 for out, 4 for plain
+  // One side may be in blocks of its sites, of regular fields: fields, sides and padding above count blocks, site by
+  // site of them, and what lies in memory is (batch, fields, ORDER, map_height, map_width), or, if it is cut,
+  // (batch, fields, ORDER, block_side, block_side, height, width).
+  index_t blocked, cut, block_side, map_height, map_width, map_padding;
+  const int32_t *sites;      // (block_side^2, ORDER, 3): of each plane of a field's block, which plane of the field it
+                             // is of, and row and column in the block
 };
 
 struct Filter {

@@ -286,7 +286,8 @@ struct Plan {
   index_t fields;                         // in a chunk of features
   index_t staged_width, staged_plane;     // padded input rows of a block
   bool lower;                             // products in bfloat16
-  index_t products, plain, transposed, features, staged, halves, plain_pairs, filter, total;  // in the scratch
+  bool in_blocks;                         // out and plain, not cut: they are moved by way of the scratch
+  index_t products, plain, transposed, features, staged, halves, plain_pairs, filter, moved, total;  // in the scratch
 
   explicit Plan(const Task &task) : t(task) {
     lower = PAIRS && (t.bfloat16 & 1);
@@ -308,7 +309,9 @@ struct Plan {
     halves = round_up(staged + fields * ORDER * staged_plane + 2 * LANES, 16);
     plain_pairs = halves + (lower && t.plain ? round_up(fields * floats_a_field / 2, 16) + 16 : 0);
     filter = plain_pairs + (lower && t.plain ? round_up((features - transposed) / 2, 16) + 16 : 0);
-    total = filter + (lower && t.out ? packed_size(t.in, t.other, t.cells + 1) / 2 : 0) + 2 * LANES;
+    moved = round_up(filter + (lower && t.out ? packed_size(t.in, t.other, t.cells + 1) / 2 : 0) + 2 * LANES, 16);
+    in_blocks = t.blocked == OTHER && !t.cut;
+    total = moved + (in_blocks ? t.block_side * t.block_side * ORDER * stride : 0);
   }
 };
 
@@ -376,10 +379,35 @@ INLINE void stage_plane(const Task &t, const T *plane, index_t y, index_t rows, 
       copy(plane + y * t.width + skip, to, count);
 }
 
+#include "blocks.h"
+
+// Input rows of some fields of blocks, which have no padding of their own.
+template <class T>
+void stage_blocks(const Plan &p, const T *patched, index_t row, index_t end, index_t field, index_t fields,
+                  float *staged) {
+  const Task &t = p.t;
+  const Blocks b(t, t.in);
+  const index_t plane = t.cut ? t.height * t.width : t.map_height * t.map_width;
+  for (Segments s(t, row, end); s.next();) {
+    const T *item = patched + s.image * b.item() * plane;
+    const index_t rows = s.rows + t.side - 1;
+    for (index_t i = 0; i < fields * ORDER; i++) {
+      const index_t n = field + i / ORDER;
+      const int g = static_cast<int>(i % ORDER);
+      float *to = staged + i * p.staged_plane + s.stage_row * p.staged_width;
+      if (t.cut)
+        copy(item + b.cut_plane(n, g) * plane + s.first * t.width, to, rows * t.width);
+      else
+        read_blocks(b, item, n, g, s.first, rows, t.width, to);
+    }
+  }
+}
+
 // Padded input rows of some fields.
 template <class T>
 void stage(const Plan &p, const T *patched, index_t row, index_t end, index_t field, index_t fields, float *staged) {
   const Task &t = p.t;
+  if (t.blocked == PATCHED) return stage_blocks(p, patched, row, end, field, fields, staged);
   for (Segments s(t, row, end); s.next();) {
     const T *image = patched + (s.image * t.in + field) * ORDER * t.height * t.width;
     for (index_t plane = 0; plane < fields * ORDER; plane++)
@@ -515,63 +543,103 @@ template <int N> INLINE void synthesise(const float *const *from, index_t a, flo
   UNROLL for (int i = 0; i < ORDER; i++) y[i] += bias;
 }
 
-template <class T> void combine(const Plan &p, index_t row, index_t end, const float *products, T *out) {
+// One field of the products at positions of one image, to a row of numbers for each element.
+template <class T> INLINE void combine_field(const float *const *from, float bias, index_t count, T *const *to) {
+  Vector<LANES>::type y[ORDER];
+  index_t x = 0;
+  for (; count >= LANES && x < count; x += LANES) {
+    x = min_of(x, count - LANES);  // the last ones again
+    synthesise<LANES>(from, x, bias, y);
+    UNROLL for (int g = 0; g < ORDER; g++) store<LANES>(to[g] + x, y[g]);
+  }
+  if (x < count) {
+    synthesise<LANES>(from, x, bias, y);
+    T last[ORDER][LANES];
+    UNROLL for (int g = 0; g < ORDER; g++) store<LANES>(last[g], y[g]);
+    for (int g = 0; g < ORDER; g++)
+      for (index_t i = 0; i < count - x; i++) to[g][x + i] = last[g][i];
+  }
+}
+
+INLINE uint16_t *raw(Half *p) { return &p->bits; }
+INLINE float *raw(float *p) { return p; }
+
+template <class T> void combine(const Plan &p, index_t row, index_t end, const float *products, T *out, float *moved) {
   const Task &t = p.t;
-  const index_t plane = t.out_height * t.out_width;
+  const Blocks b(t, t.other);
+  const index_t plane = t.out_height * t.out_width, map = t.map_height * t.map_width;
+  const index_t sites = t.blocked == OTHER ? b.sites : 1, fields = t.other / sites;
   for (Segments s(t, row, end); s.next();) {
-    for (index_t field = 0; field < t.other; field++) {
-      const float *from[ORDER];
-      for (int block = 0; block < BLOCKS; block++)
-        for (int j = 0; j < BLOCK_DIM[block]; j++)
-          from[BLOCK_FIRST[block] + j] =
-              products + (t.other * BLOCK_FIRST[block] + field * BLOCK_DIM[block] + j) * p.stride + s.at;
-      T *to = out + (s.image * t.other + field) * ORDER * plane + s.first * t.out_width;
-      const float bias = t.bias ? t.bias[field] : 0;
-      const index_t count = s.rows * t.out_width;
-      Vector<LANES>::type y[ORDER];
-      index_t x = 0;
-      for (; count >= LANES && x < count; x += LANES) {
-        x = min_of(x, count - LANES);  // the last ones again
-        synthesise<LANES>(from, x, bias, y);
-        UNROLL for (int g = 0; g < ORDER; g++) store<LANES>(to + g * plane + x, y[g]);
-      }
-      if (x < count) {
-        synthesise<LANES>(from, x, bias, y);
-        T last[ORDER][LANES];
-        UNROLL for (int g = 0; g < ORDER; g++) store<LANES>(last[g], y[g]);
+    const index_t at = s.first * t.out_width;
+    T *item = out + s.image * (p.in_blocks ? b.item() * map : t.other * ORDER * plane);
+    for (index_t field = 0; field < fields; field++) {
+      for (index_t site = 0; site < sites; site++) {
+        const index_t n = site * fields + field;
+        const float *from[ORDER];
+        for (int block = 0; block < BLOCKS; block++)
+          for (int j = 0; j < BLOCK_DIM[block]; j++)
+            from[BLOCK_FIRST[block] + j] =
+                products + (t.other * BLOCK_FIRST[block] + n * BLOCK_DIM[block] + j) * p.stride + s.at;
+        T *to[ORDER];
         for (int g = 0; g < ORDER; g++)
-          for (index_t i = 0; i < count - x; i++) to[g * plane + x + i] = last[g][i];
+          if (p.in_blocks)
+            to[g] = reinterpret_cast<T *>(moved) + (site * ORDER + g) * p.stride;
+          else
+            to[g] = item + (t.blocked == OTHER ? b.cut_plane(n, g) : n * ORDER + g) * plane + at;
+        combine_field(from, t.bias ? t.bias[n] : 0, s.rows * t.out_width, to);
       }
+      if (p.in_blocks)
+        write_blocks(b, raw(reinterpret_cast<T *>(moved)), p.stride, s.first, s.rows, t.out_width,
+                     raw(item + field * ORDER * map));
     }
   }
 }
 
-template <class T> void analyse_plain(const Plan &p, const T *given, index_t row, index_t end, float *plain) {
+// One field of `plain` at positions of one image, from a row of numbers for each element.
+template <class T> INLINE void analyse_field(const T *const *rows, index_t count, float *const *to) {
+  const T *from[ORDER];
+  for (int g = 0; g < ORDER; g++) from[g] = rows[g];
+  index_t x = 0;
+  for (; count >= LANES && x < count; x += LANES) {
+    x = min_of(x, count - LANES);  // the last ones again
+    analyse<LANES>(from, to, x, x);
+  }
+  if (x < count) {  // not a float beyond the tensor is read
+    T last[ORDER][LANES] = {};
+    for (int g = 0; g < ORDER; g++) {
+      for (index_t i = 0; i < count - x; i++) last[g][i] = from[g][x + i];
+      from[g] = last[g];
+    }
+    analyse<LANES>(from, to, 0, x);
+  }
+}
+
+template <class T>
+void analyse_plain(const Plan &p, const T *given, index_t row, index_t end, float *plain, float *moved) {
   const Task &t = p.t;
-  const index_t plane = t.out_height * t.out_width;
+  const Blocks b(t, t.other);
+  const index_t plane = t.out_height * t.out_width, map = t.map_height * t.map_width;
   for (Segments s(t, row, end); s.next();) {
-    for (index_t field = 0; field < t.other; field++) {
-      const T *from[ORDER];
+    const T *item = given + s.image * (p.in_blocks ? b.item() * map : t.other * ORDER * plane);
+    const index_t count = s.rows * t.out_width, at = s.first * t.out_width;
+    for (index_t n = 0; n < t.other; n++) {
       float *to[ORDER];
-      const T *image = given + (s.image * t.other + field) * ORDER * plane + s.first * t.out_width;
-      for (int g = 0; g < ORDER; g++) from[g] = image + g * plane;
       for (int block = 0; block < BLOCKS; block++)
         for (int j = 0; j < BLOCK_DIM[block]; j++)
           to[BLOCK_FIRST[block] + j] =
-              plain + (t.other * BLOCK_FIRST[block] + 4 * block + field * BLOCK_DIM[block] + j) * p.stride + s.at;
-      const index_t count = s.rows * t.out_width;
-      index_t x = 0;
-      for (; count >= LANES && x < count; x += LANES) {
-        x = min_of(x, count - LANES);  // the last ones again
-        analyse<LANES>(from, to, x, x);
-      }
-      if (x < count) {  // not a float beyond the tensor is read
-        T last[ORDER][LANES] = {};
+              plain + (t.other * BLOCK_FIRST[block] + 4 * block + n * BLOCK_DIM[block] + j) * p.stride + s.at;
+      if (p.in_blocks) {
+        const float *from[ORDER];
         for (int g = 0; g < ORDER; g++) {
-          for (index_t i = 0; i < count - x; i++) last[g][i] = from[g][x + i];
-          from[g] = last[g];
+          read_blocks(b, item, n, g, s.first, s.rows, t.out_width, moved + g * p.stride);
+          from[g] = moved + g * p.stride;
         }
-        analyse<LANES>(from, to, 0, x);
+        analyse_field(from, count, to);
+      } else {
+        const T *from[ORDER];
+        for (int g = 0; g < ORDER; g++)
+          from[g] = item + (t.blocked == OTHER ? b.cut_plane(n, g) : n * ORDER + g) * plane + at;
+        analyse_field(from, count, to);
       }
     }
   }
@@ -728,6 +796,7 @@ void slice_regular(const Task *task, index_t number, float *scratch) {
   float *plain = scratch + p.plain, *transposed = scratch + p.transposed, *products = scratch + p.products;
   float *features = scratch + p.features, *staged = scratch + p.staged;
   float *halves = scratch + p.halves, *plain_pairs = scratch + p.plain_pairs, *paired_filter = scratch + p.filter;
+  float *moved = scratch + p.moved;
   clear(staged, p.halves - p.staged);
   clear(plain, p.transposed - p.plain);  // columns that fill up to four
   if (p.lower && t.out) pair_filter(p, paired_filter);
@@ -735,9 +804,9 @@ void slice_regular(const Task *task, index_t number, float *scratch) {
     const index_t row = b * t.rows, end = min_of(row + t.rows, all_rows), positions = (end - row) * t.out_width;
     if (t.plain) {
       if (t.bfloat16 & 4)
-        analyse_plain(p, static_cast<const Half *>(t.plain), row, end, plain);
+        analyse_plain(p, static_cast<const Half *>(t.plain), row, end, plain, moved);
       else
-        analyse_plain(p, static_cast<const float *>(t.plain), row, end, plain);
+        analyse_plain(p, static_cast<const float *>(t.plain), row, end, plain, moved);
       transpose_plain(p, positions, plain, transposed);
       if (p.lower) pair_plain(p, positions, transposed, plain_pairs);
     }
@@ -760,28 +829,22 @@ void slice_regular(const Task *task, index_t number, float *scratch) {
       }
     }
     if (t.out && t.bfloat16 & 2)
-      combine(p, row, end, products, static_cast<Half *>(t.out));
+      combine(p, row, end, products, static_cast<Half *>(t.out), moved);
     else if (t.out)
-      combine(p, row, end, products, static_cast<float *>(t.out));
+      combine(p, row, end, products, static_cast<float *>(t.out), moved);
   }
 }
 
-#include "blocks.h"
 #include "lifting.h"
 
 // ---- all kinds -------------------------------------------------------------------------------------------
 
-INLINE bool moves_only(const Task *task) { return task->kind == TO_BLOCKS || task->kind == FROM_BLOCKS; }
-
 index_t scratch_size(const Task *task) {
-  if (moves_only(task)) return 1;
   return task->kind == REGULAR ? Plan(*task).total : LiftingPlan(*task).total;
 }
 
 void slice(const Task *task, index_t number, float *scratch) {
-  if (moves_only(task))
-    slice_blocks(task, number);
-  else if (task->kind == REGULAR)
+  if (task->kind == REGULAR)
     slice_regular(task, number, scratch);
   else
     slice_lifting(task, number, scratch);
