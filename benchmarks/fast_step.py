@@ -65,6 +65,10 @@ class Alternate(pl.Callback):
             layer._fourier = path if conv == "auto" else None
         self.started = time.perf_counter()
 
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        for layer, path in self.paths:  # the run's summary says which way they take
+            layer._fourier = path
+
     def way(self, block: int) -> tuple[str, str]:
         """The order turns round by round."""
         number, place = divmod(block, len(self.ways))
@@ -98,7 +102,10 @@ def measure(name: str, rounds: int, precisions: list[str]) -> tuple[dict[str, st
 
         run._trainer = trainer  # type: ignore[method-assign]
         paths = run.fit()["convolution_paths"]["discriminator"]
-    return paths, {way: values[1:] for way, values in watch.seconds.items()}
+    found = {way: values[1:] for way, values in watch.seconds.items()}
+    if (least := min(map(len, found.values()))) < rounds:
+        raise ValueError(f"expected {rounds} rounds, an epoch has steps for {least}: take more --processes")
+    return paths, found
 
 
 def told(found: list[tuple[dict[str, str], dict[Way, list[float]]]], precisions: list[str]) -> dict[str, Any]:
@@ -118,7 +125,7 @@ def told(found: list[tuple[dict[str, str], dict[Way, list[float]]]], precisions:
 
 
 def main() -> None:
-    parser = parser_of_rounds(__doc__, 5, RESULTS)
+    parser = parser_of_rounds(__doc__, 4, RESULTS)
     parser.add_argument("--only", nargs="+", choices=RUNS, default=RUNS)
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--processes", type=int, default=5)
