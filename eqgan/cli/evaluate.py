@@ -26,13 +26,13 @@ from eqgan.data.loader import to_unit
 from eqgan.data.module import ImageData
 from eqgan.data.sources import open_source
 from eqgan.files import atomic_write
-from eqgan.metrics import FeatureExtractor, Scores, score_features
+from eqgan.metrics import FeatureExtractor, Reference, Scores, score_features
 from eqgan.networks import OrbitGenerator
 from eqgan.training.callbacks import Evaluation
 from eqgan.training.classes import Classes, classes_of
 from eqgan.training.load import find_checkpoint, load_classifier, open_gan
 from eqgan.training.module import GAN
-from eqgan.training.report import discriminator_error, versions
+from eqgan.training.report import add_class_shares, discriminator_error, versions
 from eqgan.training.scoring import class_shares, copies_and_orientation, image_reference
 
 EXAMPLES = """\
@@ -127,6 +127,7 @@ def _of_gan(options: argparse.Namespace) -> dict[str, Any]:
         **_summed_up(scores),
         "fid_without_group_element": _unmoved(gan, draws),
         "class_shares": shares,
+        "class_shares_real": _real_shares(real, reference, extractor),
         "classes": None if by_class is None else by_class.as_dict(),
         "group": str(gan.discriminator.group),
         "invariance_error": _invariance_error(gan, real),
@@ -152,7 +153,12 @@ def _of_images(options: argparse.Namespace) -> dict[str, Any]:
         "seed": options.seed or 0,
         **_summed_up([scores]),
         "class_shares": shares,
+        "class_shares_real": _real_shares(real, reference, extractor),
     }
+
+
+def _real_shares(real: Real, reference: Reference, extractor: FeatureExtractor) -> list[float] | None:
+    return class_shares(reference.features, extractor, len(real.images.class_names))
 
 
 def _real(options: argparse.Namespace, settings: dict[str, Any], side: int | None) -> Real:
@@ -225,7 +231,7 @@ def _show(told: dict[str, Any]) -> None:
     if (unmoved := told.get("fid_without_group_element")) is not None:
         table.add_row("without the group element", f"{unmoved:.2f}")
     if told.get("class_shares"):
-        table.add_row("classes, %", " ".join(f"{100 * share:.1f}" for share in told["class_shares"]))
+        add_class_shares(table, "classes, %", told["class_shares"], told["class_shares_real"])
     if (classes := told.get("classes")) is not None and classes["intra_fid"] is not None:
         table.add_row("Fréchet distance within classes", f"{classes['intra_fid']:.2f}")
     if classes is not None and classes["accuracy"] is not None:

@@ -32,6 +32,7 @@ def summarise(
     classes: ClassScores | None,
     final: Scores,
     class_shares: list[float] | None,
+    class_shares_real: list[float] | None,
     real: torch.Tensor,
     folder: RunFolder,
     settings: dict[str, Any],
@@ -54,6 +55,7 @@ def summarise(
         "classes_at_minimum": None if classes is None else classes.as_dict(),
         "fid_min_without_group_element": None if unmoved is None else unmoved.fid,
         "class_shares_final": class_shares,
+        "class_shares_real": class_shares_real,
         "invariance_error": discriminator_error(gan, real),
         "logs": str(folder.logs),
         "samples": str(folder.samples),
@@ -163,6 +165,12 @@ def add_pace(table: Table, summary: dict[str, Any]) -> None:
     table.add_row("peak memory", f"{summary['peak_memory_mebibytes']:.0f} MiB")
 
 
+def add_class_shares(table: Table, name: str, shares: list[float], real: list[float]) -> None:
+    """Of samples, and of real images as the same network sees them: it may take one class for another."""
+    for what, each in ((name, shares), ("  of real images", real)):
+        table.add_row(what, " ".join(f"{100 * share:.1f}" for share in each))
+
+
 def add_places(table: Table, summary: dict[str, Any]) -> None:
     """The rows that say where curves and weights lie."""
     table.add_row("curves", f"tensorboard --logdir {Path(summary['logs']).parent}")
@@ -205,8 +213,8 @@ def show_summary(summary: dict[str, Any]) -> None:
     shares = ", ".join(f"{k} {scores[k]:.3f}" for k in ("precision", "recall", "density", "coverage"))
     table.add_row("at the minimum", shares)
     if summary["class_shares_final"]:
-        table.add_row(
-            "classes at the end, %", " ".join(f"{100 * s:.1f}" for s in summary["class_shares_final"])
+        add_class_shares(
+            table, "classes at the end, %", summary["class_shares_final"], summary["class_shares_real"]
         )
     error = summary["invariance_error"]
     told = "not defined: it gives every image the same score" if error is None else f"{error:.1e}"

@@ -159,7 +159,10 @@ class Run(TrainingRun):
         self.gan.to(trainer.strategy.root_device)  # Lightning puts it on the CPU when training ends
         features = judge.features(self.gan, stream=0)
         final = score_features(features, judge.reference)
-        shares = class_shares(features, self.extractor, self.data.num_classes)
+        shares = [
+            class_shares(each, self.extractor, self.data.num_classes)
+            for each in (features, judge.reference.features)
+        ]
         rescored, unmoved, classes = self._score_best(judge)
         summary = summarise(
             self.gan,
@@ -169,7 +172,7 @@ class Run(TrainingRun):
             unmoved,
             classes,
             final,
-            shares,
+            *shares,
             self.real_images(256).to(self.gan.device),
             self.folder,
             self.settings,
