@@ -76,9 +76,9 @@ static std::vector<int32_t> any_order(index_t count) {
 
 // Between fields; one side may be in blocks of sites.
 static double one_case(int isa) {
-  const index_t blocked = draw(0, 2), side = blocked ? draw(2, 5) : 1, sites = side * side, cut = blocked ? draw(0, 1) : 0;
+  const index_t blocked = draw(0, 2), side = blocked ? draw(2, 6) : 1, sites = side * side, cut = blocked ? draw(0, 1) : 0;
   const index_t size = draw(1, blocked ? 3 : 5), cells = size * size, batch = draw(1, 4);
-  const index_t layer_in = draw(1, blocked ? 3 : 6), layer_other = draw(1, blocked ? 3 : 11);
+  const index_t layer_in = draw(1, blocked ? 3 : 6), layer_other = draw(1, 11);
   const index_t in = layer_in * (blocked == PATCHED ? sites : 1), other = layer_other * (blocked == OTHER ? sites : 1);
   const index_t padding = blocked == PATCHED ? 0 : draw(-1, size + 1), least = size > 2 * padding ? size - 2 * padding : 1;
   const index_t height = draw(least, least + (blocked ? 5 : 18)), width = draw(least, least + (blocked ? 17 : 37));

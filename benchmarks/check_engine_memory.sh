@@ -29,7 +29,7 @@ flags[avx512_bf16]="${flags[avx512]} -mavx512bf16"
 build() { # name, compiler, instruction sets, flags...
   local name="$1" command="$2" isas="$3"
   shift 3
-  local common=(-std=c++17 -O1 -g -ffp-contract=fast -pthread -Wno-psabi -I"$source" -I"$work" "$@")
+  local common=(-std=c++17 -O1 -g -ffp-contract=fast -pthread -DFRESH_SCRATCH=1 -Wno-psabi -I"$source" -I"$work" "$@")
   local objects=() defines=()
   for isa in $isas; do
     # shellcheck disable=SC2086

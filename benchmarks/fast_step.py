@@ -1,6 +1,6 @@
 """Whole training steps with the fast group convolution and with filter banks, alternating within one run.
 
-    python benchmarks/fast_step.py                               # some ten minutes on two quiet cores
+    python benchmarks/fast_step.py                               # half an hour on two quiet cores
     python benchmarks/fast_step.py --only "p4 conv" --rounds 2 --processes 1   # to see that it works
 
 Trains what `train_gan.py --disc p4 --disc-arch conv` and so on train; without --disc-arch, the default, all
@@ -69,7 +69,7 @@ class Alternate(pl.Callback):
         for layer, path in self.paths:  # the run's summary says which way they take
             layer._fourier = path
 
-    def way(self, block: int) -> tuple[str, str]:
+    def way(self, block: int) -> Way:
         """The order turns round by round."""
         number, place = divmod(block, len(self.ways))
         return self.ways[place if number % 2 == 0 else -1 - place]

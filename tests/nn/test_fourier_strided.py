@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch._dynamo.testing import CompileCounter
+from torch.utils.flop_counter import FlopCounterMode
 
 from eqgan.groups import P2, P2MM, P4, P4M, PM, regular
 from eqgan.nn import GroupConv2d, UpsampleConv2d
@@ -154,11 +155,26 @@ def test_the_operator_at_every_width(stride, padding, dtype, transposed):
             close(one, other, 2e-6 if dtype == torch.float32 else 2**-6)
 
 
+@pytest.mark.parametrize("size", [1, 3, 4, 5])
+def test_the_work_of_a_transposed_layer_is_that_of_the_dense_one(size):
+    x, weight = torch.randn(2, 8, 6, 5), torch.randn(3, 2, 4 * size**2)
+    how = flat_generators(P4.point_group), size, size // 2, 2, True
+    bank = operator._bank(weight, P4.point_group, size).transpose(0, 1)
+    with FlopCounterMode(display=False) as dense:
+        y = F.conv_transpose2d(x, bank, None, 2, size // 2)
+    with FlopCounterMode(display=False) as ours:
+        torch.testing.assert_close(op(x, weight, None, *how), y, rtol=1e-4, atol=1e-4)
+    assert ours.get_total_flops() == dense.get_total_flops()
+
+
 def test_maps_that_come_cut():
     how = flat_generators(P4M.point_group), 6, 0, 3
     x, weight, bias = torch.randn(2, 16, 9, 12), torch.randn(5, 2, 8 * 36), torch.randn(5)
     whole = op(x, weight, bias, *how)
     torch.testing.assert_close(op(F.pixel_unshuffle(x, 3), weight, bias, *how, False, True), whole)
+    nothing = torch.randn(0, 40, 2, 3).double(), torch.randn(0, 144, 3, 4).double(), weight.double()
+    of_x, *_ = torch.ops.eqgan.group_conv2d_backward(*nothing, *how, False, True, True, True, True)
+    assert of_x.shape == (0, 144, 3, 4), "by the bank, of no images"
     assert torch.equal(
         operator._forward(x, weight, bias, *how),
         operator._forward(F.pixel_unshuffle(x, 3), weight, bias, *how, False, True),
@@ -213,6 +229,8 @@ def test_blocks_hold_what_their_definition_says():
 def test_what_has_no_blocks():
     assert sites_of_block(4, 2) == 4
     assert sites_of_block(3, 2) is None
+    assert sites_of_block(9, 9) is None
+    assert make(size=9, stride=9, padding=0)._fourier is None
     assert make(size=3, stride=2, padding=1)._fourier is None
     how = flat_generators(P4.point_group), 4, 0, 2
     x, weight = torch.randn(1, 8, 5, 6), torch.randn(3, 2, 64)

@@ -11,7 +11,6 @@ from eqgan.groups.fourier import group_fourier
 from eqgan.nn.fourier.build import load
 from eqgan.nn.fourier.emit import group_header
 from eqgan.nn.fourier.native import (
-    MOST_SIDE,
     NOTHING,
     OTHER,
     PATCHED,
@@ -23,7 +22,14 @@ from eqgan.nn.fourier.native import (
     bias_gradient,
     which_are_bfloat16,
 )
-from eqgan.nn.fourier.tables import NO_BLOCKS, Blocks, block_tables, filter_tables, packed_entries
+from eqgan.nn.fourier.tables import (
+    NO_BLOCKS,
+    Blocks,
+    block_tables,
+    filter_tables,
+    packed_entries,
+    sites_of_block,
+)
 
 _WEIGHTS = 16_384  # at least, of a filter that is packed in parts
 _POSITIONS = 160  # at most in a block: its features stay in the second level of cache
@@ -224,12 +230,11 @@ class Engine(Native):
 
 
 def sides_of_blocks(x: Tensor, size: int, padding: int, blocks: Blocks) -> bool:
-    """Whether maps and window are made of whole blocks, and these not too large for the engine."""
+    """Whether the engine takes maps and window in these blocks: both are made of whole ones."""
     if blocks.side == 1 or blocks.cut:
-        return size % blocks.side == 0
-    if size % blocks.side or blocks.side > MOST_SIDE:
-        return False
-    return blocks.of_output or all((side + 2 * padding) % blocks.side == 0 for side in x.shape[2:])
+        return True
+    whole = blocks.of_output or all((side + 2 * padding) % blocks.side == 0 for side in x.shape[2:])
+    return whole and sites_of_block(size, blocks.side) is not None
 
 
 def _slices_of(weight: Tensor) -> int:

@@ -16,7 +16,6 @@ SIZES = ("batch", "fields_in", "other", "height", "width", "out_height", "out_wi
 _TENSORS = ("patched", "filter", "bias", "out", "plain", "filter_gradient", "shift")
 REGULAR, LIFTING, LIFTING_BACKWARDS = range(3)  # kinds of tasks
 NOTHING, PATCHED, OTHER = range(3)  # which side is in blocks
-MOST_SIDE = 8  # of blocks, as in source/blocks.h
 
 
 class Task(ctypes.Structure):

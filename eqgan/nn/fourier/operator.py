@@ -11,9 +11,9 @@ height', width'), is contiguous. Maps may also come cut into blocks of stride x 
 
 It is defined for every device and dtype, by the filter bank and an ordinary convolution; a float32 filter
 takes the engine of the CPU or the kernels of the GPU where there are any, unless a stride makes no whole
-blocks of maps and window. Both are the same function up to rounding, and so are their gradients, of any
-order. Maps may be of another dtype than the filter, and the result is of theirs: under autocast they are of
-autocast's, the filter stays in float32.
+blocks of maps and window, or is above 8. Both are the same function up to rounding, and so are their
+gradients, of any order. Maps may be of another dtype than the filter, and the result is of theirs: under
+autocast they are of autocast's, the filter stays in float32.
 ``group_conv2d_packed`` is the same between regular fields without gradients, for a filter that
 ``Engine.pack`` prepared.
 """
@@ -84,6 +84,15 @@ class Window(NamedTuple):
         """Those of a layer between regular fields."""
         return Blocks(self.stride, self.transposed, self.cut) if self.stride > 1 else NO_BLOCKS
 
+    def require_sense(self) -> None:
+        """Raises ValueError for numbers that are no layer's."""
+        whole = not self.transposed and not self.padding and self.size % max(self.stride, 1) == 0
+        if self.stride < 1 or (self.transposed and self.stride == 1) or (self.cut and not whole):
+            raise ValueError(
+                "expected a stride of at least 1, above it to transpose, and of maps that are cut whole "
+                f"blocks in the window and no padding, got {self}"
+            )
+
     def output_shape(self, x: Tensor, fields: int) -> list[Any]:
         """Of maps that may be recorded ones, whose sides are no integers."""
         self._require_fit(x)
@@ -109,13 +118,7 @@ class Window(NamedTuple):
 def _output_shape(x: Tensor, weight: Tensor, window: Window) -> list[Any]:
     order, cells = window.group.order, window.size**2
     entries = weight.shape[2] if weight.ndim == 3 else 0
-    if window.stride < 1 or (
-        window.cut and (window.transposed or window.padding or window.size % window.stride)
-    ):
-        raise ValueError(
-            "expected a stride of at least 1, and for maps that are cut whole blocks in the window and no "
-            f"padding, got {window}"
-        )
+    window.require_sense()
     fiber = 1 if entries == cells else order * (window.stride**2 if window.cut else 1)
     if x.ndim != 4 or weight.ndim != 3 or x.shape[1] != weight.shape[1] * fiber:
         raise ValueError(
@@ -151,7 +154,7 @@ def _check_gradient(out_gradient: Tensor, shape: list[Any]) -> None:
 def _bank_index(group: PointGroup, size: int, lifting: bool) -> Tensor:
     fiber = trivial(group) if lifting else regular(group)
     table, _ = intertwiner_index(regular(group), fiber, size)
-    return torch.tensor(table)  # (order out, fiber in, cells)
+    return torch.tensor(table, device="cpu")  # (order out, fiber in, cells)
 
 
 def _index(weight: Tensor, group: PointGroup, size: int) -> Tensor:
@@ -198,7 +201,7 @@ def _backward(
     x_gradient, w_gradient = x.new_empty(0), weight.new_empty(0)
     if need_x:
         x_gradient = F.pixel_unshuffle(gradients[0], window.stride) if window.cut else gradients[0]
-        x_gradient = x_gradient.contiguous()
+        x_gradient = x_gradient.reshape(x.shape).contiguous()  # of no images nothing is cut
     if need_weight:
         fields_out, fields_in = weight.shape[:2]
         index = _index(weight, group, size)
@@ -321,6 +324,7 @@ def _packed_cpu(x: Tensor, packed: Tensor, bias: Tensor | None, *how: Any) -> Te
         raise ValueError(
             "expected float32 or bfloat16 maps and a filter packed by the engine; use group_conv2d"
         )
+    window.require_sense()
     _check_bias(bias, fields)
     fiber = group.order * (blocks.side**2 if blocks.cut else 1)
     fits = x.ndim == 4 and x.shape[1] % fiber == 0 and sides_of_blocks(x, size, padding, blocks)
@@ -466,8 +470,9 @@ for _name in (_FORWARD, _BACKWARD, _PACKED):
 
 def _multiply_adds(x: Any, window: Window, out_shape: Any) -> int:
     """Of the dense convolution, so that a network's count does not depend on the machine."""
-    fewer = window.transposed or window.cut
-    return prod(out_shape) * x[1] * (window.size // window.stride if fewer else window.size) ** 2
+    if window.transposed:
+        return prod(x) * out_shape[1] * window.size**2
+    return prod(out_shape) * x[1] * (window.size // window.stride if window.cut else window.size) ** 2
 
 
 @register_flop_formula(torch.ops.eqgan.group_conv2d)

@@ -48,7 +48,7 @@ def from_blocks(x: Tensor, group: PointGroup, blocks: Blocks, padding: int) -> T
 @cache
 def _order_of_weights(group: PointGroup, size: int, blocks: Blocks) -> tuple[Tensor, Tensor]:
     """Which weight of a pair stands at each (site, entry) of a filter of blocks, and the other way round."""
-    order = torch.tensor(filter_order(group, size, blocks))
+    order = torch.tensor(filter_order(group, size, blocks), device="cpu")
     return order, order.flatten().argsort()
 
 

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from eqgan.groups import PointGroup, intertwiner_index, window_action
 from eqgan.groups.representation import regular, trivial
 
+MOST_SIDE = 8  # of blocks that are not cut, as in source/blocks.h
+
 
 class FilterTables:
     """Of one group and window: (order, cells) tables of cells and filter entries."""
@@ -174,5 +176,8 @@ def packed_entries(group: PointGroup, size: int, blocks: Blocks, transposed: boo
 
 
 def sites_of_block(size: int, stride: int) -> int | None:
-    """Regular fields of the blocks for each field of the map; None for a window not made of whole blocks."""
-    return None if size % stride else stride**2
+    """Regular fields of the blocks for each field of the map.
+
+    None for a window not made of whole blocks, and for larger ones than the engine knows.
+    """
+    return None if size % stride or stride > MOST_SIDE else stride**2

@@ -70,6 +70,10 @@ index_t gradient_size(int isa, index_t in, index_t other, index_t cells) {
 
 namespace {
 
+#ifndef FRESH_SCRATCH
+#define FRESH_SCRATCH 0  // 1 to look for writes beyond it: no call finds what a larger one left
+#endif
+
 struct Scratch {
   float *memory;
   size_t bytes;
@@ -93,7 +97,7 @@ float *scratch(size_t bytes) {
     kept = static_cast<Scratch *>(calloc(1, sizeof(Scratch)));
     if (!kept || pthread_setspecific(scratch_key, kept)) return NULL;
   }
-  if (kept->bytes < bytes) {
+  if (kept->bytes < bytes || FRESH_SCRATCH) {
     free(kept->memory);
     kept->memory = NULL;
     kept->bytes = posix_memalign(reinterpret_cast<void **>(&kept->memory), 64, bytes) ? 0 : bytes;

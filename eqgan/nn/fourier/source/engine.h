@@ -42,7 +42,7 @@ struct Task {
   index_t bfloat16;          // whether the maps are: 1 for patched, 2 for out, 4 for plain
   // One side may be in blocks of its sites, of regular fields: fields, sides and padding above count blocks, site by
   // site of them, and what lies in memory is (batch, fields, ORDER, map_height, map_width), or, if it is cut,
-  // (batch, fields, ORDER, block_side, block_side, height, width).
+  // (batch, fields, ORDER, block_side, block_side) and the sides in blocks.
   index_t blocked, cut, block_side, map_height, map_width, map_padding;
   const int32_t *sites;      // (block_side^2, ORDER, 3): of each plane of a field's block, which plane of the field it
                              // is of, and row and column in the block
