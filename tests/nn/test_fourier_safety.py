@@ -141,7 +141,7 @@ def test_biases_of_any_strides(name, training):
 def test_a_packed_filter_has_no_gradients_and_says_so():
     layer, _, x = pair("regular")
     packed = layer._fourier.pack(layer.weight)
-    y = torch.ops.eqgan.group_conv2d_packed(x.requires_grad_(), packed, None, GENERATORS, 3, 1, 3)
+    y = torch.ops.eqgan.group_conv2d_packed(x.requires_grad_(), packed, None, 3, GENERATORS, 3, 1)
     with pytest.raises(RuntimeError, match="has no gradients, use group_conv2d"):
         y.sum().backward()
 
@@ -163,18 +163,18 @@ def test_a_packed_filter_has_no_gradients_and_says_so():
         lambda op, x, w: op.group_conv2d_backward(x[:, :8], x, w, GENERATORS, 3, 1, 1, False, False, *NEED),
         lambda op, x, w: op.group_conv2d(x, w, None, GENERATORS, 3, -1, 2, True),
         lambda op, x, w: op.group_conv2d(x, w, None, GENERATORS, 3, 1, 1, True),
-        lambda op, x, w: op.group_conv2d_packed(x, torch.zeros(4), None, GENERATORS, 4, 0, 3, 2, True, True),
-        lambda op, x, w: op.group_conv2d_packed(x, torch.zeros(4), None, GENERATORS, 4, 1, 3, 2, False, True),
-        lambda op, x, w: op.group_conv2d_packed(x, torch.zeros(4), None, GENERATORS, 4, 0, 3, 0),
+        lambda op, x, w: op.group_conv2d_packed(x, torch.zeros(4), None, 3, GENERATORS, 4, 0, 2, True, True),
+        lambda op, x, w: op.group_conv2d_packed(x, torch.zeros(4), None, 3, GENERATORS, 4, 1, 2, False, True),
+        lambda op, x, w: op.group_conv2d_packed(x, torch.zeros(4), None, 3, GENERATORS, 4, 0, 0),
         lambda op, x, w: op.group_conv2d(x[:, :, :1, :1], w, None, GENERATORS, 3, 2, 2, True),
         lambda op, x, w: op.group_conv2d(x, w, None, GENERATORS, 3, 0, 3, False, True),
         lambda op, x, w: op.group_conv2d(x.repeat(1, 9, 1, 1), w, None, GENERATORS, 3, 1, 3, False, True),
         lambda op, x, w: op.group_conv2d(x.repeat(1, 4, 1, 1), w, None, GENERATORS, 3, 0, 2, False, True),
         lambda op, x, w: op.group_conv2d(x[:, :2], w[:, :, :9], None, GENERATORS, 3, 1, 2, True),
-        lambda op, x, w: op.group_conv2d_packed(x, torch.zeros(4), None, GENERATORS, 3, 1, 3),
-        lambda op, x, w: op.group_conv2d_packed(x[:, :7], torch.zeros(4), None, GENERATORS, 3, 1, 3),
-        lambda op, x, w: op.group_conv2d_packed(x, torch.zeros(4), None, GENERATORS, 4, 1, 3, 2),
-        lambda op, x, w: op.group_conv2d_packed(x[:, :, 1:], torch.zeros(4), None, GENERATORS, 4, 1, 3, 2),
+        lambda op, x, w: op.group_conv2d_packed(x, torch.zeros(4), None, 3, GENERATORS, 3, 1),
+        lambda op, x, w: op.group_conv2d_packed(x[:, :7], torch.zeros(4), None, 3, GENERATORS, 3, 1),
+        lambda op, x, w: op.group_conv2d_packed(x, torch.zeros(4), None, 3, GENERATORS, 4, 1, 2),
+        lambda op, x, w: op.group_conv2d_packed(x[:, :, 1:], torch.zeros(4), None, 3, GENERATORS, 4, 1, 2),
     ],
 )
 def test_what_does_not_fit_is_refused_before_memory_is_touched(call):

@@ -208,6 +208,42 @@ def test_filters_of_blocks_are_packed_as_if_they_were_plain(plane, fields, side,
         assert torch.equal(made._unpack(parts, weight, size, blocks, transposed), back)
 
 
+class WithoutBlocks:
+    """The engine as one that knows of no blocks, as the GPU's."""
+
+    def __init__(self, group):
+        self.group, self.engine = group, engine.engine(group)
+
+    def forward(self, x, weight, bias, size, padding):
+        return self.engine.forward(x, weight, bias, size, padding)
+
+    def backward(self, out_gradient, x, weight, size, padding, need):
+        return self.engine.backward(out_gradient, x, weight, size, padding, need)
+
+
+@needs_engine
+@pytest.mark.parametrize("kind", ["strided", "transposed", "cut"])
+def test_an_engine_without_blocks_is_given_plain_fields(kind):
+    made = WithoutBlocks(P4M.point_group)
+    sides, padding, blocks = {
+        "strided": ((8, 6), 1, Blocks(2)),
+        "transposed": ((5, 3), 1, Blocks(2, of_output=True)),
+        "cut": ((4, 3), 0, Blocks(2, cut=True)),
+    }[kind]
+    x = torch.randn(2, 16 * (4 if blocks.cut else 1), *sides)
+    weight, bias = torch.randn(3, 2, 8 * 16), torch.randn(3)
+    plain = operator._OnPlainFields(made, blocks)
+    ours = plain.forward(x, weight, bias, 4, padding)
+    theirs = made.engine.forward(x, weight, bias, 4, padding, blocks)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    grad = torch.randn_like(ours)
+    for need in ((True, True, True), (True, False, False), (False, True, False)):
+        found = plain.backward(grad, x, weight, 4, padding, need)
+        expected = made.engine.backward(grad, x, weight, 4, padding, need, blocks)
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-3)
+
+
 def test_blocks_hold_what_their_definition_says():
     """Field c at element g of a block is plane g of the map at the block's site g c, about its centre."""
     group, x = P4.point_group, torch.arange(4 * 36).view(1, 4, 6, 6)

@@ -47,7 +47,7 @@ torch.library.define(
     " bool need_x, bool need_weight, bool need_bias) -> (Tensor, Tensor, Tensor)",
 )
 torch.library.define(
-    _PACKED, f"(Tensor x, Tensor packed, Tensor? bias, {_GROUP}, int fields, {_STRIDE}) -> Tensor"
+    _PACKED, f"(Tensor x, Tensor packed, Tensor? bias, int fields, {_GROUP}, {_STRIDE}) -> Tensor"
 )
 
 
@@ -168,8 +168,7 @@ def _bank(weight: Tensor, group: PointGroup, size: int) -> Tensor:
 
 def _dense(window: Window) -> tuple[Any, ...]:
     """What torch.convolution is told after the bias."""
-    how = [window.stride] * 2, [window.padding] * 2, [1, 1], window.transposed, [0, 0], 1
-    return how
+    return [window.stride] * 2, [window.padding] * 2, [1, 1], window.transposed, [0, 0], 1
 
 
 def _bank_and_maps(x: Tensor, weight: Tensor, window: Window) -> tuple[Tensor, Tensor]:
@@ -257,10 +256,8 @@ class _OnPlainFields(NamedTuple):
         blocks, group = self.blocks, self.made.group
         maps = x if blocks.of_output else to_blocks(x, group, blocks, padding)
         gradient = to_blocks(out_gradient, group, blocks, padding) if blocks.of_output else out_gradient
-        of_blocks, window = (
-            filter_of_blocks(weight, group, size, blocks),
-            (size // blocks.side, blocks.padding(size, padding)),
-        )
+        of_blocks = filter_of_blocks(weight, group, size, blocks)
+        window = size // blocks.side, blocks.padding(size, padding)
         of_x, of_weight, _ = self.made.backward(gradient, maps, of_blocks, *window, (need[0], need[1], False))
         if need[0] and not blocks.of_output:
             of_x = from_blocks(of_x, group, blocks, padding)
@@ -316,8 +313,8 @@ def _backward_fast(
     return gradients
 
 
-def _packed_cpu(x: Tensor, packed: Tensor, bias: Tensor | None, *how: Any) -> Tensor:
-    window, fields = Window(*how[:3], *how[4:]), how[3]
+def _packed_cpu(x: Tensor, packed: Tensor, bias: Tensor | None, fields: int, *how: Any) -> Tensor:
+    window = Window(*how)
     group, size, padding, blocks = window.group, window.size, window.padding, window.blocks
     made = _engine(group, (x,), (packed, bias))
     if not isinstance(made, Engine):
@@ -355,8 +352,8 @@ def _backward_fake(
     )
 
 
-def _packed_fake(x: Tensor, packed: Tensor, bias: Tensor | None, *how: Any) -> Tensor:
-    return x.new_empty(Window(*how[:3], *how[4:]).output_shape(x, how[3]))
+def _packed_fake(x: Tensor, packed: Tensor, bias: Tensor | None, fields: int, *how: Any) -> Tensor:
+    return x.new_empty(Window(*how).output_shape(x, fields))
 
 
 def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -481,8 +478,8 @@ def _flops(x: Any, _: Any, bias: Any, *how: Any, out_shape: Any, **options: Any)
 
 
 @register_flop_formula(torch.ops.eqgan.group_conv2d_packed)
-def _packed_flops(x: Any, _: Any, bias: Any, *how: Any, out_shape: Any, **options: Any) -> int:
-    return 2 * _multiply_adds(x, Window(*how[:3], *how[4:]), out_shape)
+def _packed_flops(x: Any, _: Any, bias: Any, fields: int, *how: Any, out_shape: Any, **options: Any) -> int:
+    return 2 * _multiply_adds(x, Window(*how), out_shape)
 
 
 @register_flop_formula(torch.ops.eqgan.group_conv2d_backward)

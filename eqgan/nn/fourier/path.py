@@ -151,8 +151,7 @@ class FourierPath:
             return self.apply(x, packed, bias)
         if (whole := self._whole_of(x)) is not None:
             return whole.apply_packed(x, packed, bias, self.fields)
-        how = *self._window[:3], self.fields, *self._window[3:]
-        out: Tensor = torch.ops.eqgan.group_conv2d_packed(x, packed, bias, *how)
+        out: Tensor = torch.ops.eqgan.group_conv2d_packed(x, packed, bias, self.fields, *self._window)
         return out
 
 

@@ -38,8 +38,7 @@ class WholeMap:
 
     def apply_packed(self, x: Tensor, packed: Tensor, bias: Tensor | None, fields: int) -> Tensor:
         """The same without gradients, for a filter that was packed as one of ``window``."""
-        how = *self.window[:3], fields, *self.window[3:]
-        return _items(torch.ops.eqgan.group_conv2d_packed(_row(x), packed, bias, *how))
+        return _items(torch.ops.eqgan.group_conv2d_packed(_row(x), packed, bias, fields, *self.window))
 
 
 def _row(x: Tensor) -> Tensor:
