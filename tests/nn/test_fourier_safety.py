@@ -200,7 +200,7 @@ def test_one_table_for_all_who_ask_at_once(named, made, monkeypatch):
             threading.Event().wait(0.05)
             super().__init__(*arguments)
 
-    getattr(tables, f"_{named}").cache_clear()
+    getattr(tables, named).cache_clear()
     monkeypatch.setattr(tables, made, Slow)
     arguments = (P4M.point_group, 4) if named == "filter_tables" else (P4M.point_group, 2)
     found = []
@@ -215,7 +215,7 @@ def test_one_table_for_all_who_ask_at_once(named, made, monkeypatch):
     for thread in threads:
         thread.join()
     assert len({id(table) for table in found}) == 1
-    getattr(tables, f"_{named}").cache_clear()
+    getattr(tables, named).cache_clear()
 
 
 @pytest.mark.parametrize("damage", ["cut", "emptied", "undigested"])

@@ -232,7 +232,7 @@ def test_an_engine_without_blocks_is_given_plain_fields(kind):
     }[kind]
     x = torch.randn(2, 16 * (4 if blocks.cut else 1), *sides)
     weight, bias = torch.randn(3, 2, 8 * 16), torch.randn(3)
-    plain = operator._OnPlainFields(made, blocks)
+    plain = strided.OnPlainFields(made, blocks)
     ours = plain.forward(x, weight, bias, 4, padding)
     theirs = made.engine.forward(x, weight, bias, 4, padding, blocks)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)

@@ -39,7 +39,7 @@ class Engine(Native):
     """Group convolution between regular fields, on contiguous CPU tensors.
 
     Maps are float32 or bfloat16, filters, biases and the filters' gradients float32. The stride is 1, or that
-    of ``blocks``, whose maps are of whole blocks (``sides_of_blocks``).
+    of ``blocks``, whose maps are of whole blocks (``is_of_whole_blocks``).
     """
 
     # ---- the three operations ------------------------------------------------------------------------------
@@ -229,7 +229,7 @@ class Engine(Native):
         return fields * blocks.side**2, height, width
 
 
-def sides_of_blocks(x: Tensor, size: int, padding: int, blocks: Blocks) -> bool:
+def is_of_whole_blocks(x: Tensor, size: int, padding: int, blocks: Blocks) -> bool:
     """Whether the engine takes maps and window in these blocks: both are made of whole ones."""
     if blocks.side == 1 or blocks.cut:
         return True

@@ -4,6 +4,7 @@ import ctypes
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -86,7 +87,7 @@ def address(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def output_side(length: int, size: int, padding: int, stride: int = 1) -> int:
+def output_side(length: Any, size: int, padding: int, stride: int = 1) -> Any:
     return (length + 2 * padding - size) // stride + 1
 
 

@@ -30,11 +30,11 @@ from torch.utils.flop_counter import register_flop_formula
 
 from eqgan.groups import POINT_GROUPS, PointGroup, intertwiner_index
 from eqgan.groups.representation import regular, trivial
-from eqgan.nn.fourier.engine import Engine, engine, sides_of_blocks
+from eqgan.nn.fourier.engine import Engine, engine, is_of_whole_blocks
 from eqgan.nn.fourier.lifting import FEWEST_SITES, Lifting
 from eqgan.nn.fourier.native import bias_gradient, lifts
-from eqgan.nn.fourier.strided import filter_of_blocks, filter_of_layer, from_blocks, to_blocks
-from eqgan.nn.fourier.tables import NO_BLOCKS, Blocks
+from eqgan.nn.fourier.strided import OnPlainFields
+from eqgan.nn.fourier.tables import Blocks
 from eqgan.nn.fourier.triton_engine import TritonEngine, triton_engine
 
 _FORWARD, _BACKWARD, _PACKED = (f"eqgan::group_conv2d{suffix}" for suffix in ("", "_backward", "_packed"))
@@ -82,7 +82,7 @@ class Window(NamedTuple):
     @property
     def blocks(self) -> Blocks:
         """Those of a layer between regular fields."""
-        return Blocks(self.stride, self.transposed, self.cut) if self.stride > 1 else NO_BLOCKS
+        return Blocks(self.stride, self.transposed, self.cut)
 
     def require_sense(self) -> None:
         """Raises ValueError for numbers that are no layer's."""
@@ -96,11 +96,8 @@ class Window(NamedTuple):
     def output_shape(self, x: Tensor, fields: int) -> list[Any]:
         """Of maps that may be recorded ones, whose sides are no integers."""
         self._require_fit(x)
-        sides = [self._side(length) for length in x.shape[2:]]
+        sides = [self.blocks.output_side(length, self.size, self.padding) for length in x.shape[2:]]
         return [x.shape[0], fields * self.group.order, *sides]
-
-    def _side(self, length: Any) -> Any:
-        return Blocks(self.stride, self.transposed, self.cut).output_side(length, self.size, self.padding)
 
     def _require_fit(self, x: Tensor) -> None:
         least = max(1, self.size - 2 * self.padding)
@@ -229,43 +226,6 @@ def _engine(
     return engine(group) if on_cpu else triton_engine(group)
 
 
-class _OnPlainFields(NamedTuple):
-    """What an engine that knows of no blocks does with them."""
-
-    made: TritonEngine
-    blocks: Blocks
-
-    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, size: int, padding: int) -> Tensor:
-        blocks, group = self.blocks, self.made.group
-        maps = x if blocks.of_output else to_blocks(x, group, blocks, padding)
-        if bias is not None and blocks.of_output:
-            bias = bias.repeat(blocks.sites[1])
-        window = size // blocks.side, blocks.padding(size, padding)
-        out = self.made.forward(maps, filter_of_blocks(weight, group, size, blocks), bias, *window)
-        return from_blocks(out, group, blocks, padding) if blocks.of_output else out
-
-    def backward(
-        self,
-        out_gradient: Tensor,
-        x: Tensor,
-        weight: Tensor,
-        size: int,
-        padding: int,
-        need: tuple[bool, bool, bool],
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        blocks, group = self.blocks, self.made.group
-        maps = x if blocks.of_output else to_blocks(x, group, blocks, padding)
-        gradient = to_blocks(out_gradient, group, blocks, padding) if blocks.of_output else out_gradient
-        of_blocks = filter_of_blocks(weight, group, size, blocks)
-        window = size // blocks.side, blocks.padding(size, padding)
-        of_x, of_weight, _ = self.made.backward(gradient, maps, of_blocks, *window, (need[0], need[1], False))
-        if need[0] and not blocks.of_output:
-            of_x = from_blocks(of_x, group, blocks, padding)
-        if need[1]:
-            of_weight = filter_of_layer(of_weight, group, size, blocks)
-        return of_x, of_weight, bias_gradient(out_gradient, weight) if need[2] else weight.new_empty(0)
-
-
 def _serving(
     made: Engine | TritonEngine | None, x: Tensor, weight: Tensor, window: Window, shape: list[Any]
 ) -> tuple[Any, tuple[int, ...], tuple[Blocks, ...]] | None:
@@ -279,11 +239,11 @@ def _serving(
         if not isinstance(made, Engine) or shape[2] * shape[3] < FEWEST_SITES:
             return None
         return Lifting(made), (size, padding, stride), ()
-    if made is None or not sides_of_blocks(x, size, padding, blocks):
+    if made is None or not is_of_whole_blocks(x, size, padding, blocks):
         return None
     if isinstance(made, Engine):
         return made, (size, padding), (blocks,)
-    return (made if blocks.side == 1 else _OnPlainFields(made, blocks)), (size, padding), ()
+    return (made if blocks.side == 1 else OnPlainFields(made, blocks)), (size, padding), ()
 
 
 def _forward_fast(x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Tensor:
@@ -324,7 +284,7 @@ def _packed_cpu(x: Tensor, packed: Tensor, bias: Tensor | None, fields: int, *ho
     window.require_sense()
     _check_bias(bias, fields)
     fiber = group.order * (blocks.side**2 if blocks.cut else 1)
-    fits = x.ndim == 4 and x.shape[1] % fiber == 0 and sides_of_blocks(x, size, padding, blocks)
+    fits = x.ndim == 4 and x.shape[1] % fiber == 0 and is_of_whole_blocks(x, size, padding, blocks)
     if not fits or packed.numel() != made.packed_size(x.shape[1] // fiber, fields, size, blocks):
         raise ValueError(
             f"expected maps (batch, in * {group.order}, height, width) and the filter that was packed for "

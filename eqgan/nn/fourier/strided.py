@@ -5,13 +5,16 @@ filters are made those of a convolution of stride 1 on blocks.
 """
 
 from functools import cache
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from eqgan.groups import PointGroup
+from eqgan.nn.fourier.native import bias_gradient
 from eqgan.nn.fourier.tables import Blocks, block_tables, filter_order
+from eqgan.nn.fourier.triton_engine import TritonEngine
 
 
 @cache
@@ -69,3 +72,40 @@ def filter_of_layer(weight: Tensor, group: PointGroup, size: int, blocks: Blocks
     else:
         found = weight.unflatten(1, (blocks.side**2, -1)).transpose(1, 2)
     return found.flatten(2).index_select(2, back.to(weight.device))
+
+
+class OnPlainFields(NamedTuple):
+    """What an engine that knows of no blocks does with them."""
+
+    made: TritonEngine
+    blocks: Blocks
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, size: int, padding: int) -> Tensor:
+        blocks, group = self.blocks, self.made.group
+        maps = x if blocks.of_output else to_blocks(x, group, blocks, padding)
+        if bias is not None and blocks.of_output:
+            bias = bias.repeat(blocks.sites[1])
+        window = size // blocks.side, blocks.padding(size, padding)
+        out = self.made.forward(maps, filter_of_blocks(weight, group, size, blocks), bias, *window)
+        return from_blocks(out, group, blocks, padding) if blocks.of_output else out
+
+    def backward(
+        self,
+        out_gradient: Tensor,
+        x: Tensor,
+        weight: Tensor,
+        size: int,
+        padding: int,
+        need: tuple[bool, bool, bool],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        blocks, group = self.blocks, self.made.group
+        maps = x if blocks.of_output else to_blocks(x, group, blocks, padding)
+        gradient = to_blocks(out_gradient, group, blocks, padding) if blocks.of_output else out_gradient
+        of_blocks = filter_of_blocks(weight, group, size, blocks)
+        window = size // blocks.side, blocks.padding(size, padding)
+        of_x, of_weight, _ = self.made.backward(gradient, maps, of_blocks, *window, (need[0], need[1], False))
+        if need[0] and not blocks.of_output:
+            of_x = from_blocks(of_x, group, blocks, padding)
+        if need[1]:
+            of_weight = filter_of_layer(of_weight, group, size, blocks)
+        return of_x, of_weight, bias_gradient(out_gradient, weight) if need[2] else weight.new_empty(0)

@@ -1,16 +1,20 @@
 """Where the cells of a window go, as integers the engines read."""
 
 import threading
-from functools import cache
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from functools import cache, wraps
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eqgan.groups import PointGroup, intertwiner_index, window_action
 from eqgan.groups.representation import regular, trivial
+from eqgan.nn.fourier.native import output_side
 
 MOST_SIDE = 8  # of blocks that are not cut, as in source/blocks.h
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class FilterTables:
@@ -93,26 +97,30 @@ def _int32(array: Any) -> NDArray[np.int32]:
 _lock = threading.RLock()
 
 
-@cache
-def _filter_tables(group: PointGroup, size: int) -> FilterTables:
+def _made_once(make: Callable[P, T]) -> Callable[P, T]:
+    """``functools.cache`` whose values are made once, whoever asks at the same time."""
+    cached: Any = cache(make)
+
+    @wraps(make)
+    def one(*arguments: P.args, **named: P.kwargs) -> T:
+        with _lock:
+            found: T = cached(*arguments, **named)
+            return found
+
+    one.cache_clear = cached.cache_clear  # type: ignore[attr-defined]
+    return one
+
+
+@_made_once
+def filter_tables(group: PointGroup, size: int) -> FilterTables:
+    """The one table of a group and window."""
     return FilterTables(group, size)
 
 
-def filter_tables(group: PointGroup, size: int) -> FilterTables:
-    """The one table of a group and window."""
-    with _lock:
-        return _filter_tables(group, size)
-
-
-@cache
-def _block_tables(group: PointGroup, stride: int) -> BlockTables:
-    return BlockTables(group, stride)
-
-
+@_made_once
 def block_tables(group: PointGroup, stride: int) -> BlockTables:
     """The one table of a group and stride."""
-    with _lock:
-        return _block_tables(group, stride)
+    return BlockTables(group, stride)
 
 
 class Blocks(NamedTuple):
@@ -138,7 +146,9 @@ class Blocks(NamedTuple):
         """Of maps, or of blocks that are cut, of this side, by a window of size x size sites."""
         if self.of_output:
             return (length - 1) * self.side - 2 * padding + size
-        return length - size // self.side + 1 if self.cut else (length + 2 * padding - size) // self.side + 1
+        if self.cut:
+            return output_side(length, size // self.side, 0)
+        return output_side(length, size, padding, self.side)
 
     def padding(self, size: int, padding: int) -> int:
         """That of the convolution of stride 1, of a layer with this window and padding."""
@@ -158,21 +168,16 @@ def filter_order(group: PointGroup, size: int, blocks: Blocks) -> NDArray[np.int
     return block_tables(group, blocks.side).filter_order(size, blocks.of_output)
 
 
-@cache
-def _packed_entries(group: PointGroup, size: int, blocks: Blocks, transposed: bool) -> NDArray[np.int32]:
-    tables = filter_tables(group, size // blocks.side)
-    entry = tables.transposed_entry if transposed else tables.entry
-    return _int32(filter_order(group, size, blocks)[:, entry])
-
-
+@_made_once
 def packed_entries(group: PointGroup, size: int, blocks: Blocks, transposed: bool) -> NDArray[np.int32]:
     """(sites, order, cells): the one table of where the weights of a pair of fields are that are packed.
 
     Args:
         transposed: for the filter of the gradient of the input.
     """
-    with _lock:
-        return _packed_entries(group, size, blocks, transposed)
+    tables = filter_tables(group, size // blocks.side)
+    entry = tables.transposed_entry if transposed else tables.entry
+    return _int32(filter_order(group, size, blocks)[:, entry])
 
 
 def sites_of_block(size: int, stride: int) -> int | None:

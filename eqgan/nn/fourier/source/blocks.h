@@ -109,23 +109,30 @@ template <class T> INLINE void write_row(const T *const *parts, index_t side, T 
     for (index_t x = c, n = 0; x < width; x += side, n++) to[x] = parts[c][n];
 }
 
+// (plane, row, column): which plane of a field's block holds this site.
+struct Planes {
+  index_t of[MOST_SIDE * MOST_SIDE * ORDER];
+
+  void find(const Task &t) {
+    for (index_t n = 0; n < t.block_side * t.block_side * ORDER; n++) {
+      const int32_t *site = t.sites + 3 * n;
+      of[(site[0] * t.block_side + site[1]) * t.block_side + site[2]] = n;
+    }
+  }
+};
+
 // The sites of a field of the map that lie in its blocks' rows y, y + 1, ..., from planes of these, site by site and
 // element by element, `stride` apart.
 template <class T>
-void write_blocks(const Blocks &b, const T *planes, index_t stride, index_t y, index_t rows, index_t width, T *field) {
-  const Task &t = b.t;
+void write_blocks(const Task &t, const Planes &which, const T *planes, index_t stride, index_t y, index_t rows,
+                  index_t width, T *field) {
   const index_t side = t.block_side, padding = t.map_padding;
-  index_t plane_of[MOST_SIDE * MOST_SIDE * ORDER];  // (plane, row, column): which plane of a block holds this site
-  for (index_t n = 0; n < b.sites * ORDER; n++) {
-    const int32_t *site = t.sites + 3 * n;
-    plane_of[(site[0] * side + site[1]) * side + site[2]] = n;
-  }
   for (index_t g = 0; g < ORDER; g++)
     for (index_t r = 0; r < side; r++) {
       const T *parts[MOST_SIDE];
       for (index_t c = 0; c < side; c++) {
         const index_t x = padding + c;
-        parts[c] = planes + plane_of[(g * side + r) * side + x % side] * stride + x / side;
+        parts[c] = planes + which.of[(g * side + r) * side + x % side] * stride + x / side;
       }
       for (index_t k = 0, at = y * side + r - padding; k < rows; k++, at += side) {
         if (at >= 0 && at < t.map_height) write_row(parts, side, field + (g * t.map_height + at) * t.map_width, t.map_width);

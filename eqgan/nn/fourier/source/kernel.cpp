@@ -569,6 +569,8 @@ template <class T> void combine(const Plan &p, index_t row, index_t end, const f
   const Blocks b(t, t.other);
   const index_t plane = t.out_height * t.out_width, map = t.map_height * t.map_width;
   const index_t sites = t.blocked == OTHER ? b.sites : 1, fields = t.other / sites;
+  Planes which;
+  if (p.in_blocks) which.find(t);
   for (Segments s(t, row, end); s.next();) {
     const index_t at = s.first * t.out_width;
     T *item = out + s.image * (p.in_blocks ? b.item() * map : t.other * ORDER * plane);
@@ -589,7 +591,7 @@ template <class T> void combine(const Plan &p, index_t row, index_t end, const f
         combine_field(from, t.bias ? t.bias[n] : 0, s.rows * t.out_width, to);
       }
       if (p.in_blocks)
-        write_blocks(b, raw(reinterpret_cast<T *>(moved)), p.stride, s.first, s.rows, t.out_width,
+        write_blocks(t, which, raw(reinterpret_cast<T *>(moved)), p.stride, s.first, s.rows, t.out_width,
                      raw(item + field * ORDER * map));
     }
   }
