@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from eqgan.groups import P4
-from eqgan.nn.fourier import engine
+from eqgan.nn.fourier import choice, engine
 
 needs_engine = pytest.mark.skipif(engine.engine(P4.point_group) is None, reason="no C++ compiler")
 
@@ -17,6 +17,13 @@ def close(ours, exact, tolerance=2e-6):
     assert ours.shape == exact.shape
     if exact.numel():
         assert (ours.double() - exact).abs().max() <= tolerance * exact.abs().max().clamp_min(1e-3)
+
+
+def as_if_measured(monkeypatch, part, times, margin=1.0):
+    """Has the choice by size know these times of C4 and nothing else; returns what it knows, by part."""
+    known = {part: {"groups": ["C4"], "times": times, "margins": dict.fromkeys(times, margin)}}
+    monkeypatch.setattr(choice, "measured", lambda: {"fits": {choice.instruction_set(): known}})
+    return known
 
 
 def bank_of(layer):

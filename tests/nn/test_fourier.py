@@ -21,6 +21,7 @@ from eqgan.nn.fourier.tables import NO_BLOCKS
 from eqgan.testing import assert_equivariant
 from tests.groups.test_fourier import TABLES
 from tests.nn.against_bank import (
+    as_if_measured,
     bank_values,
     close,
     compare_compiled,
@@ -33,11 +34,7 @@ from tests.nn.against_bank import (
 
 op = torch.ops.eqgan.group_conv2d
 PLANES = [P2, P4, P2MM, P4M]
-
-
-@pytest.fixture(autouse=True)
-def forced(monkeypatch):
-    monkeypatch.setenv("EQGAN_CONV", "fourier")
+pytestmark = pytest.mark.usefixtures("forced")
 
 
 def make(plane=P4, fields_in=2, fields_out=3, size=3, padding=1, **options) -> GroupConv2d:
@@ -340,13 +337,8 @@ def test_chosen_by_size(monkeypatch):
     """The crossing of two straight lines; nothing is said of what was not measured."""
     monkeypatch.setenv("EQGAN_CONV", "auto")
     fast, slow = [1000.0, 0.0, 0.5, 0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0, 0.0]
-    times = {
-        kind: {"fourier": fast, "bank": slow} for kind in ("training", "eval", "training_bf16", "eval_bf16")
-    }
-    margins = dict.fromkeys(choice.KINDS, 1.0)
-    measured = {"regular": {"groups": ["C4"], "times": times, "margins": margins}}
-    fits = {"fits": {choice.instruction_set(): measured}}
-    monkeypatch.setattr(choice, "measured", lambda: fits)
+    times = {kind: {"fourier": fast, "bank": slow} for kind in choice.KINDS}
+    measured = as_if_measured(monkeypatch, "regular", times)
     work = choice.Work.of(choice.Layer(P4.point_group, 3, 2, 3))
     expected = int(1000 / (work.dense - 0.5 * work.multiplications)) + 1
     for kind in choice.KINDS:
@@ -355,7 +347,7 @@ def test_chosen_by_size(monkeypatch):
         assert choice.least_sites(kind, choice.Layer(P4.point_group, 1, 2, 3)) == choice.NEVER
         assert choice.least_sites(kind, choice.Layer(P4.point_group, 3, 2, 3, True)) == choice.NEVER
     lifting = {kind: {"fourier": fast, "bank": [0.0, 0.0, 2.0, 0.0, 0.0]} for kind in times}
-    measured["lifting"] = {"groups": ["C4"], "times": lifting, "margins": margins}
+    measured["lifting"] = measured["regular"] | {"times": lifting}
     dense = 2 * 3 * 9 * 4  # as many multiplications either way
     expected_of_lifting = int(1000 / (2 * dense - 0.5 * dense)) + 1
     assert choice.least_sites("eval", choice.Layer(P4.point_group, 3, 2, 3, True)) == expected_of_lifting
@@ -374,7 +366,7 @@ def test_chosen_by_size(monkeypatch):
         with torch.autocast("cpu", torch.bfloat16, enabled=lower), torch.set_grad_enabled(grad):
             found = chosen.takes(x, torch.empty(0))
         assert found == (taken and engine.engine(P4.point_group) is not None), (lower, grad)
-    fits["fits"] = {}
+    monkeypatch.setattr(choice, "measured", lambda: {"fits": {}})
     assert choice.least_sites("training", choice.Layer(P4.point_group, 3, 2, 3)) == choice.NEVER
     assert FourierPath.of(regular(P4, 2), regular(P4, 2), 3, 1, 1) is None
 

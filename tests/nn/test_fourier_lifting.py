@@ -17,6 +17,7 @@ from eqgan.nn.fourier.operator import flat_generators
 from eqgan.nn.fourier.tables import FilterTables
 from eqgan.testing import assert_equivariant
 from tests.nn.against_bank import (
+    as_if_measured,
     bank_values,
     close,
     compare_compiled,
@@ -30,11 +31,7 @@ from tests.oracles.conv import lifting_convolution
 
 op = torch.ops.eqgan.group_conv2d
 PLANES = [P2, P4, P2MM, P4M]
-
-
-@pytest.fixture(autouse=True)
-def forced(monkeypatch):
-    monkeypatch.setenv("EQGAN_CONV", "fourier")
+pytestmark = pytest.mark.usefixtures("forced")
 
 
 def make(plane=P4, planes_in=2, fields_out=3, size=3, padding=1, **options) -> LiftingConv2d:
@@ -274,9 +271,7 @@ def test_chosen_apart_where_images_want_a_gradient(monkeypatch, stride, fit):
     bank = [0.0, 0.0, 0.1, 0.0, 0.0]
     times = {kind: {"fourier": slow, "bank": bank} for kind in choice.LIFTING_KINDS}
     times["images"] = {"fourier": fast, "bank": bank}
-    margins = dict.fromkeys(choice.LIFTING_KINDS, 0.8)
-    fits = {fit: {"groups": ["C4"], "times": times, "margins": margins}}
-    monkeypatch.setattr(choice, "measured", lambda: {"fits": {choice.instruction_set(): fits}})
+    as_if_measured(monkeypatch, fit, times, margin=0.8)
     layer, x = make(stride=stride), torch.randn(2, 2, 9, 9)
     wanted = x.clone().requires_grad_()
     assert layer._fourier.takes(wanted, layer.weight)

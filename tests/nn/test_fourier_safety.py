@@ -27,11 +27,7 @@ LAYERS = {
     "doubling": lambda: UpsampleConv2d(R2, R3, 3),
     "halving": lambda: ConvAvgPool2d(R2, R3, 3),
 }
-
-
-@pytest.fixture(autouse=True)
-def forced(monkeypatch):
-    monkeypatch.setenv("EQGAN_CONV", "fourier")
+pytestmark = pytest.mark.usefixtures("forced")
 
 
 def pair(name: str) -> tuple[nn.Module, nn.Module, torch.Tensor]:

@@ -16,6 +16,7 @@ from eqgan.nn.fourier.operator import flat_generators
 from eqgan.nn.fourier.tables import Blocks, BlockTables, sites_of_block
 from eqgan.testing import assert_equivariant
 from tests.nn.against_bank import (
+    as_if_measured,
     bank_values,
     close,
     compare_compiled,
@@ -27,11 +28,7 @@ from tests.nn.against_bank import (
 
 PLANES = [P2, P4, PM, P2MM, P4M]
 op = torch.ops.eqgan.group_conv2d
-
-
-@pytest.fixture(autouse=True)
-def forced(monkeypatch):
-    monkeypatch.setenv("EQGAN_CONV", "fourier")
+pytestmark = pytest.mark.usefixtures("forced")
 
 
 def make(plane=P4, fields_in=2, fields_out=3, size=4, stride=2, padding=1, **options):
@@ -307,10 +304,7 @@ def test_chosen_by_size_where_it_was_measured(monkeypatch):
     monkeypatch.setenv("EQGAN_CONV", "auto")
     fast, slow = [1000.0, 0.0, 0.5, 0.0, 0.0, 0.0, 0.0, 2.0], [0.0, 0.0, 1.0, 0.0, 0.0]
     times = {kind: {"fourier": fast, "bank": slow} for kind in choice.KINDS}
-    of_strided = {"groups": ["C4"], "times": times, "margins": dict.fromkeys(choice.KINDS, 1.0)}
-    measured = {"strided": of_strided}
-    fits = {"fits": {choice.instruction_set(): measured}}
-    monkeypatch.setattr(choice, "measured", lambda: fits)
+    measured = as_if_measured(monkeypatch, "strided", times)
     layer = make()
     work = choice.Work.of(choice.Layer(P4.point_group, 4, 2, 3, stride=2))
     assert work.moved == 4 * 2 * 4, "planes of blocks"

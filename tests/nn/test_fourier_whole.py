@@ -14,6 +14,7 @@ from eqgan.nn.fourier import choice, convolution_paths, engine
 from eqgan.nn.fourier.tables import BlockTables
 from eqgan.testing import assert_equivariant
 from tests.nn.against_bank import (
+    as_if_measured,
     bank_values,
     close,
     compare_compiled,
@@ -24,11 +25,7 @@ from tests.nn.against_bank import (
 )
 
 PLANES = [P2, P4, PM, P2MM, P4M]
-
-
-@pytest.fixture(autouse=True)
-def forced(monkeypatch):
-    monkeypatch.setenv("EQGAN_CONV", "fourier")
+pytestmark = pytest.mark.usefixtures("forced")
 
 
 def make(plane=P4, fields_in=2, fields_out=3, size=3, **options):
@@ -138,9 +135,7 @@ def test_chosen_by_the_items_of_a_batch(monkeypatch):
     monkeypatch.setenv("EQGAN_CONV", "auto")
     fast, slow = [1000.0, 0.0, 0.5, 0.0, 0.0, 0.0, 0.0, 2.0], [0.0, 0.0, 1.0, 0.0, 0.0]
     times = {kind: {"fourier": fast, "bank": slow} for kind in choice.KINDS}
-    fit = {"groups": ["C4"], "times": times, "margins": dict.fromkeys(choice.KINDS, 1.0)}
-    measured = {"whole": fit}
-    monkeypatch.setattr(choice, "measured", lambda: {"fits": {choice.instruction_set(): measured}})
+    measured = as_if_measured(monkeypatch, "whole", times)
     layer = make()
     work = choice.Work.of(choice.Layer(P4.point_group, 3, 2, 3, whole=True))
     assert work.dense == 2 * 3 * 9 * 16
