@@ -13,8 +13,8 @@ from torch import nn
 from eqgan.groups import P2, P2MM, P4, P4M, regular, scalar
 from eqgan.nn import GroupPool, LiftingConv2d
 from eqgan.nn.fourier import choice, convolution_paths, engine, lifting
-from eqgan.nn.fourier.operator import flat_generators
 from eqgan.nn.fourier.tables import FilterTables
+from eqgan.nn.fourier.window import flat_generators
 from eqgan.testing import assert_equivariant
 from tests.nn.against_bank import (
     as_if_measured,

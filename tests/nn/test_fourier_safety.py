@@ -12,7 +12,7 @@ from eqgan.groups.fourier import group_fourier
 from eqgan.nn import ConvAvgPool2d, GroupConv2d, LiftingConv2d, UpsampleConv2d
 from eqgan.nn.fourier import build, tables
 from eqgan.nn.fourier.emit import group_header
-from eqgan.nn.fourier.operator import flat_generators
+from eqgan.nn.fourier.window import flat_generators
 from tests.nn.against_bank import bank_of, needs_engine
 
 pytestmark = needs_engine

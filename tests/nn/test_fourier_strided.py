@@ -11,9 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from eqgan.groups import P2, P2MM, P4, P4M, PM, regular
 from eqgan.nn import GroupConv2d, UpsampleConv2d
-from eqgan.nn.fourier import choice, convolution_paths, engine, operator, strided
-from eqgan.nn.fourier.operator import flat_generators
+from eqgan.nn.fourier import by_bank, choice, convolution_paths, engine, strided
 from eqgan.nn.fourier.tables import Blocks, BlockTables, sites_of_block
+from eqgan.nn.fourier.window import flat_generators
 from eqgan.testing import assert_equivariant
 from tests.nn.against_bank import (
     as_if_measured,
@@ -142,12 +142,12 @@ def test_the_operator_at_every_width(stride, padding, dtype, transposed):
         x = torch.randn(2, 8, *sides).to(dtype)
         window = stride, padding, stride, transposed
         ours = op(x, weight, None, generators, *window)
-        exact = operator._forward(x.double(), weight.double(), None, generators, *window)
+        exact = by_bank.forward(x.double(), weight.double(), None, generators, *window)
         close(ours, exact, 2e-6 if dtype == torch.float32 else 2**-6)
         grad, need = torch.randn_like(ours), (True, True, False)
         found = torch.ops.eqgan.group_conv2d_backward(grad, x, weight, generators, *window, False, *need)
         doubles = grad.double(), x.double(), weight.double()
-        exact_ones = operator._backward(*doubles, generators, *window, False, *need)
+        exact_ones = by_bank.backward(*doubles, generators, *window, False, *need)
         for one, other in zip(found[:2], exact_ones[:2], strict=True):
             close(one, other, 2e-6 if dtype == torch.float32 else 2**-6)
 
@@ -156,7 +156,7 @@ def test_the_operator_at_every_width(stride, padding, dtype, transposed):
 def test_the_work_of_a_transposed_layer_is_that_of_the_dense_one(size):
     x, weight = torch.randn(2, 8, 6, 5), torch.randn(3, 2, 4 * size**2)
     how = flat_generators(P4.point_group), size, size // 2, 2, True
-    bank = operator._bank(weight, P4.point_group, size).transpose(0, 1)
+    bank = by_bank.bank_of(weight, P4.point_group, size).transpose(0, 1)
     with FlopCounterMode(display=False) as dense:
         y = F.conv_transpose2d(x, bank, None, 2, size // 2)
     with FlopCounterMode(display=False) as ours:
@@ -173,8 +173,8 @@ def test_maps_that_come_cut():
     of_x, *_ = torch.ops.eqgan.group_conv2d_backward(*nothing, *how, False, True, True, True, True)
     assert of_x.shape == (0, 144, 3, 4), "by the bank, of no images"
     assert torch.equal(
-        operator._forward(x, weight, bias, *how),
-        operator._forward(F.pixel_unshuffle(x, 3), weight, bias, *how, False, True),
+        by_bank.forward(x, weight, bias, *how),
+        by_bank.forward(F.pixel_unshuffle(x, 3), weight, bias, *how, False, True),
     )
 
 
@@ -267,7 +267,7 @@ def test_what_has_no_blocks():
     assert make(size=3, stride=2, padding=1)._fourier is None
     how = flat_generators(P4.point_group), 4, 0, 2
     x, weight = torch.randn(1, 8, 5, 6), torch.randn(3, 2, 64)
-    assert torch.equal(op(x, weight, None, *how), operator._forward(x, weight, None, *how)), "by the bank"
+    assert torch.equal(op(x, weight, None, *how), by_bank.forward(x, weight, None, *how)), "by the bank"
     with pytest.raises(ValueError, match="makes blocks, got 2"):
         choice.Work.of(choice.Layer(P4.point_group, 3, 1, 1, stride=2))
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from eqgan.groups import P2, P2MM, P4, P4M
-from eqgan.nn.fourier import triton_engine
-from eqgan.nn.fourier.operator import _backward, _forward, flat_generators
+from eqgan.nn.fourier import by_bank, triton_engine
+from eqgan.nn.fourier.window import flat_generators
 
 pytest.importorskip("triton")
 inside = os.environ.get("TRITON_INTERPRET") == "1"
@@ -66,7 +66,7 @@ LOWER = [(torch.bfloat16, 2**-7, *CASES[0]), (torch.float16, 2**-9, *CASES[1])]
 def test_agrees_with_the_bank(dtype, tolerance, plane, fields_in, fields_out, size, padding, shape):
     x, weight, bias = make(plane, fields_in, fields_out, size, shape, dtype)
     ours, where = engine_of(plane), (flat_generators(plane.point_group), size, padding)
-    exact = _forward(x.double(), weight.double(), bias.double(), *where)
+    exact = by_bank.forward(x.double(), weight.double(), bias.double(), *where)
     y = ours.forward(x, weight, bias, size, padding)
     assert y.dtype == dtype
     close(y, exact, tolerance)
@@ -76,7 +76,7 @@ def test_agrees_with_the_bank(dtype, tolerance, plane, fields_in, fields_out, si
         3 * tolerance,
     )
     grad = torch.randn_like(y)
-    gradients = _backward(grad.double(), x.double(), weight.double(), *where, 1, True, True, True)
+    gradients = by_bank.backward(grad.double(), x.double(), weight.double(), *where, 1, True, True, True)
     found_ones = ours.backward(grad, x, weight, size, padding, (True, True, True))
     for found, expected in zip(found_ones, gradients, strict=True):
         close(found, expected, 2 * tolerance)
@@ -101,7 +101,7 @@ def test_empty_batches_and_more_sites_than_a_split(monkeypatch):
     assert nothing.shape == (0, 4, 20, 29)
     assert not zero.any()
     _, gradient, _ = ours.backward(x, x, weight, 1, 0, (False, True, False))
-    _, expected, _ = _backward(
+    _, expected, _ = by_bank.backward(
         x.double(), x.double(), weight.double(), generators, 1, 0, 1, False, True, False
     )
     close(gradient, expected, 1e-5)
@@ -110,7 +110,7 @@ def test_empty_batches_and_more_sites_than_a_split(monkeypatch):
 @interpreted
 def test_a_wrong_table_fails():
     x, weight, bias = make(P4, 2, 3, 3, (1, 5, 5))
-    exact = _forward(
+    exact = by_bank.forward(
         x.double(), weight.flip(2).double(), bias.double(), flat_generators(P4.point_group), 3, 1
     )
     with pytest.raises(AssertionError):

@@ -19,23 +19,22 @@ autocast they are of autocast's, the filter stays in float32.
 """
 
 import itertools
-from functools import cache
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from eqgan.groups import POINT_GROUPS, PointGroup, intertwiner_index
-from eqgan.groups.representation import regular, trivial
+from eqgan.groups import PointGroup
+from eqgan.nn.fourier import by_bank
 from eqgan.nn.fourier.engine import Engine, engine, is_of_whole_blocks
 from eqgan.nn.fourier.lifting import FEWEST_SITES, Lifting
-from eqgan.nn.fourier.native import bias_gradient, lifts
+from eqgan.nn.fourier.native import lifts
 from eqgan.nn.fourier.strided import OnPlainFields
 from eqgan.nn.fourier.tables import Blocks
 from eqgan.nn.fourier.triton_engine import TritonEngine, triton_engine
+from eqgan.nn.fourier.window import Window, output_shape, require_bias, require_gradient
 
 _FORWARD, _BACKWARD, _PACKED = (f"eqgan::group_conv2d{suffix}" for suffix in ("", "_backward", "_packed"))
 _GROUP = "int[] generators, int size, int padding"
@@ -49,165 +48,6 @@ torch.library.define(
 torch.library.define(
     _PACKED, f"(Tensor x, Tensor packed, Tensor? bias, int fields, {_GROUP}, {_STRIDE}) -> Tensor"
 )
-
-
-@cache
-def flat_generators(group: PointGroup) -> list[int]:
-    """A group as an argument of the operators."""
-    return [entry for matrix in group.generators for row in matrix for entry in row]
-
-
-@cache
-def group_of(generators: tuple[int, ...]) -> PointGroup:
-    """Back from ``flat_generators``."""
-    matrices = tuple(((a, b), (c, d)) for a, b, c, d in zip(*[iter(generators)] * 4))
-    known = (group for group in POINT_GROUPS.values() if group.generators == matrices)
-    return next(known, PointGroup("unnamed", matrices))
-
-
-class Window(NamedTuple):
-    """The numbers among the arguments of the operators."""
-
-    generators: list[int]
-    size: int
-    padding: int
-    stride: int = 1
-    transposed: bool = False
-    cut: bool = False
-
-    @property
-    def group(self) -> PointGroup:
-        return group_of(tuple(self.generators))
-
-    @property
-    def blocks(self) -> Blocks:
-        """Those of a layer between regular fields."""
-        return Blocks(self.stride, self.transposed, self.cut)
-
-    def require_sense(self) -> None:
-        """Raises ValueError for numbers that are no layer's."""
-        whole = not self.transposed and not self.padding and self.size % max(self.stride, 1) == 0
-        if self.stride < 1 or (self.transposed and self.stride == 1) or (self.cut and not whole):
-            raise ValueError(
-                "expected a stride of at least 1, above it to transpose, and of maps that are cut whole "
-                f"blocks in the window and no padding, got {self}"
-            )
-
-    def output_shape(self, x: Tensor, fields: int) -> list[Any]:
-        """Of maps that may be recorded ones, whose sides are no integers."""
-        self._require_fit(x)
-        sides = [self.blocks.output_side(length, self.size, self.padding) for length in x.shape[2:]]
-        return [x.shape[0], fields * self.group.order, *sides]
-
-    def _require_fit(self, x: Tensor) -> None:
-        least = max(1, self.size - 2 * self.padding)
-        if self.cut:
-            least = self.size // self.stride
-        elif self.transposed:
-            least = max(1, (2 * self.padding - self.size) // self.stride + 2)
-        if self.padding < 0 or min(x.shape[2], x.shape[3]) < least:
-            raise ValueError(
-                f"a window of {self.size} with padding {self.padding} does not fit {tuple(x.shape[2:])} "
-                f"maps; use maps of at least {least} sites a side or a smaller window"
-            )
-
-
-def _output_shape(x: Tensor, weight: Tensor, window: Window) -> list[Any]:
-    order, cells = window.group.order, window.size**2
-    entries = weight.shape[2] if weight.ndim == 3 else 0
-    window.require_sense()
-    fiber = 1 if entries == cells else order * (window.stride**2 if window.cut else 1)
-    if x.ndim != 4 or weight.ndim != 3 or x.shape[1] != weight.shape[1] * fiber:
-        raise ValueError(
-            "expected x (batch, in * order, height, width) and weight (out, in, order * size^2), "
-            "or, to lift, x (batch, in, height, width) and weight (out, in, size^2), "
-            f"order {order}, got {tuple(x.shape)} and {tuple(weight.shape)}"
-        )
-    if not weight.shape[0] or not weight.shape[1]:
-        raise ValueError(f"expected at least one field in and one out, got weights {tuple(weight.shape)}")
-    if entries not in (order * cells, cells):
-        raise ValueError(
-            f"expected order * size^2 = {order * cells} weights a pair, or {cells} to lift, got {entries}"
-        )
-    if entries == cells and (window.transposed or window.cut):
-        raise ValueError("expected regular fields in, not planes, to transpose a convolution or of maps cut")
-    return window.output_shape(x, len(weight))
-
-
-def _check_bias(bias: Tensor | None, fields: int) -> None:
-    if bias is not None and tuple(bias.shape) != (fields,):
-        raise ValueError(f"expected a bias of {fields} numbers, one a field, got {tuple(bias.shape)}")
-
-
-def _check_gradient(out_gradient: Tensor, shape: list[Any]) -> None:
-    if list(out_gradient.shape) != shape:
-        raise ValueError(f"expected the gradient of an output {shape}, got {tuple(out_gradient.shape)}")
-
-
-# ---- by the bank: every device and dtype -------------------------------------------------------------------
-
-
-@cache
-def _bank_index(group: PointGroup, size: int, lifting: bool) -> Tensor:
-    fiber = trivial(group) if lifting else regular(group)
-    table, _ = intertwiner_index(regular(group), fiber, size)
-    return torch.tensor(table, device="cpu")  # (order out, fiber in, cells)
-
-
-def _index(weight: Tensor, group: PointGroup, size: int) -> Tensor:
-    return _bank_index(group, size, lifts(weight, size)).to(weight.device)
-
-
-def _bank(weight: Tensor, group: PointGroup, size: int) -> Tensor:
-    bank = weight[:, :, _index(weight, group, size)].transpose(1, 2)  # (out, order, in, fiber, cells)
-    return bank.reshape(len(weight) * group.order, -1, size, size)
-
-
-def _dense(window: Window) -> tuple[Any, ...]:
-    """What torch.convolution is told after the bias."""
-    return [window.stride] * 2, [window.padding] * 2, [1, 1], window.transposed, [0, 0], 1
-
-
-def _bank_and_maps(x: Tensor, weight: Tensor, window: Window) -> tuple[Tensor, Tensor]:
-    """The bank as ``_dense`` takes it, and maps that are not cut."""
-    bank = _bank(weight, window.group, window.size).to(x.dtype)
-    maps = F.pixel_shuffle(x, window.stride) if window.cut else x
-    return bank.transpose(0, 1) if window.transposed else bank, maps
-
-
-def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Tensor:
-    window = Window(*how)
-    _output_shape(x, weight, window)
-    _check_bias(bias, len(weight))
-    wide = None if bias is None else bias.repeat_interleave(window.group.order).to(x.dtype)
-    bank, maps = _bank_and_maps(x, weight, window)
-    return torch.convolution(maps, bank, wide, *_dense(window)).contiguous()
-
-
-def _backward(
-    out_gradient: Tensor, x: Tensor, weight: Tensor, *how_and_need: Any
-) -> tuple[Tensor, Tensor, Tensor]:
-    window, (need_x, need_weight, need_bias) = Window(*how_and_need[:-3]), how_and_need[-3:]
-    group, size = window.group, window.size
-    _check_gradient(out_gradient, _output_shape(x, weight, window))
-    bank, maps = _bank_and_maps(x, weight, window)
-    gradients = torch.ops.aten.convolution_backward(
-        out_gradient, maps, bank, None, *_dense(window), [need_x, need_weight, False]
-    )
-    x_gradient, w_gradient = x.new_empty(0), weight.new_empty(0)
-    if need_x:
-        x_gradient = F.pixel_unshuffle(gradients[0], window.stride) if window.cut else gradients[0]
-        x_gradient = x_gradient.reshape(x.shape).contiguous()  # of no images nothing is cut
-    if need_weight:
-        fields_out, fields_in = weight.shape[:2]
-        index = _index(weight, group, size)
-        shape = (fields_out, group.order, fields_in, *index.shape[1:])
-        of_bank = gradients[1].transpose(0, 1) if window.transposed else gradients[1]
-        entries = of_bank.to(weight.dtype).reshape(shape).transpose(1, 2).flatten(2)
-        w_gradient = torch.zeros_like(weight, memory_format=torch.contiguous_format)
-        w_gradient.index_add_(2, index.flatten(), entries)
-    of_bias = bias_gradient(out_gradient, weight) if need_bias else weight.new_empty(0)
-    return x_gradient, w_gradient, of_bias
 
 
 # ---- by the engine -----------------------------------------------------------------------------------------
@@ -248,10 +88,10 @@ def _serving(
 
 def _forward_fast(x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Tensor:
     window = Window(*how)
-    shape, made = _output_shape(x, weight, window), _engine(window.group, (x,), (weight, bias))
-    _check_bias(bias, len(weight))
+    shape, made = output_shape(x, weight, window), _engine(window.group, (x,), (weight, bias))
+    require_bias(bias, len(weight))
     if (served := _serving(made, x, weight, window, shape)) is None:
-        return _forward(x, weight, bias, *how)
+        return by_bank.forward(x, weight, bias, *how)
     by, numbers, blocks = served
     out: Tensor = by.forward(x.contiguous(), weight, bias, *numbers, *blocks)
     return out
@@ -261,11 +101,11 @@ def _backward_fast(
     out_gradient: Tensor, x: Tensor, weight: Tensor, *how_and_need: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     window, need = Window(*how_and_need[:-3]), how_and_need[-3:]
-    shape = _output_shape(x, weight, window)
-    _check_gradient(out_gradient, shape)
+    shape = output_shape(x, weight, window)
+    require_gradient(out_gradient, shape)
     made = _engine(window.group, (out_gradient, x), (weight,))
     if (served := _serving(made, x, weight, window, shape)) is None:
-        return _backward(out_gradient, x, weight, *how_and_need)
+        return by_bank.backward(out_gradient, x, weight, *how_and_need)
     by, numbers, blocks = served
     gradients: tuple[Tensor, Tensor, Tensor] = by.backward(
         out_gradient.contiguous(), x.contiguous(), weight, *numbers, need, *blocks
@@ -282,7 +122,7 @@ def _packed_cpu(x: Tensor, packed: Tensor, bias: Tensor | None, fields: int, *ho
             "expected float32 or bfloat16 maps and a filter packed by the engine; use group_conv2d"
         )
     window.require_sense()
-    _check_bias(bias, fields)
+    require_bias(bias, fields)
     fiber = group.order * (blocks.side**2 if blocks.cut else 1)
     fits = x.ndim == 4 and x.shape[1] % fiber == 0 and is_of_whole_blocks(x, size, padding, blocks)
     if not fits or packed.numel() != made.packed_size(x.shape[1] // fiber, fields, size, blocks):
@@ -298,7 +138,7 @@ def _packed_cpu(x: Tensor, packed: Tensor, bias: Tensor | None, fields: int, *ho
 
 
 def _forward_fake(x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Tensor:
-    return x.new_empty(_output_shape(x, weight, Window(*how)))
+    return x.new_empty(output_shape(x, weight, Window(*how)))
 
 
 def _backward_fake(
@@ -364,9 +204,9 @@ def _gradients(
 
 
 for _name, _device, _kernel in (
-    (_FORWARD, "default", _forward),
+    (_FORWARD, "default", by_bank.forward),
     (_FORWARD, ("cpu", "cuda"), _forward_fast),
-    (_BACKWARD, "default", _backward),
+    (_BACKWARD, "default", by_bank.backward),
     (_BACKWARD, ("cpu", "cuda"), _backward_fast),
     (_PACKED, "cpu", _packed_cpu),
 ):

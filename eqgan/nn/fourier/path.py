@@ -14,10 +14,10 @@ from eqgan.nn.fourier.choice import NEVER, Layer, least_sites, mode
 from eqgan.nn.fourier.engine import engine
 from eqgan.nn.fourier.lifting import FEWEST_SITES
 from eqgan.nn.fourier.native import output_side
-from eqgan.nn.fourier.operator import Window, flat_generators
 from eqgan.nn.fourier.tables import sites_of_block
 from eqgan.nn.fourier.triton_engine import triton_engine
 from eqgan.nn.fourier.whole import WholeMap
+from eqgan.nn.fourier.window import Window, flat_generators
 
 DTYPES = {"cpu": (torch.float32, torch.bfloat16), "cuda": (torch.float32, torch.bfloat16, torch.float16)}
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from eqgan.nn.fourier.choice import KINDS, NEVER, Layer, least_sites
-from eqgan.nn.fourier.operator import Window, flat_generators
+from eqgan.nn.fourier.window import Window, flat_generators
 
 _WIDTHS = 16, 8, 4  # of vectors: rows are what threads share
 
