@@ -15,7 +15,7 @@ from eqgan.nn.fourier.emit import group_header
 from eqgan.nn.fourier.window import flat_generators
 from tests.nn.against_bank import bank_of, needs_engine
 
-pytestmark = needs_engine
+pytestmark = [needs_engine, pytest.mark.usefixtures("forced")]
 GENERATORS = flat_generators(P4.point_group)
 NEED = True, True, True
 R2, R3 = regular(P4, 2), regular(P4, 3)
@@ -27,7 +27,6 @@ LAYERS = {
     "doubling": lambda: UpsampleConv2d(R2, R3, 3),
     "halving": lambda: ConvAvgPool2d(R2, R3, 3),
 }
-pytestmark = pytest.mark.usefixtures("forced")
 
 
 def pair(name: str) -> tuple[nn.Module, nn.Module, torch.Tensor]:

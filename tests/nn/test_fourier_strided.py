@@ -156,7 +156,7 @@ def test_the_operator_at_every_width(stride, padding, dtype, transposed):
 def test_the_work_of_a_transposed_layer_is_that_of_the_dense_one(size):
     x, weight = torch.randn(2, 8, 6, 5), torch.randn(3, 2, 4 * size**2)
     how = flat_generators(P4.point_group), size, size // 2, 2, True
-    bank = by_bank.bank_of(weight, P4.point_group, size).transpose(0, 1)
+    bank = by_bank.filter_bank(weight, P4.point_group, size).transpose(0, 1)
     with FlopCounterMode(display=False) as dense:
         y = F.conv_transpose2d(x, bank, None, 2, size // 2)
     with FlopCounterMode(display=False) as ours:

@@ -24,7 +24,8 @@ def _index(weight: Tensor, group: PointGroup, size: int) -> Tensor:
     return _bank_index(group, size, lifts(weight, size)).to(weight.device)
 
 
-def bank_of(weight: Tensor, group: PointGroup, size: int) -> Tensor:
+def filter_bank(weight: Tensor, group: PointGroup, size: int) -> Tensor:
+    """Of the operator's weight, (out * order, in * fiber, size, size): what a dense convolution takes."""
     bank = weight[:, :, _index(weight, group, size)].transpose(1, 2)  # (out, order, in, fiber, cells)
     return bank.reshape(len(weight) * group.order, -1, size, size)
 
@@ -36,12 +37,13 @@ def _dense(window: Window) -> tuple[Any, ...]:
 
 def _bank_and_maps(x: Tensor, weight: Tensor, window: Window) -> tuple[Tensor, Tensor]:
     """The bank as ``_dense`` takes it, and maps that are not cut."""
-    bank = bank_of(weight, window.group, window.size).to(x.dtype)
+    bank = filter_bank(weight, window.group, window.size).to(x.dtype)
     maps = F.pixel_shuffle(x, window.stride) if window.cut else x
     return bank.transpose(0, 1) if window.transposed else bank, maps
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Tensor:
+    """The numbers of a ``Window`` follow the bias."""
     window = Window(*how)
     output_shape(x, weight, window)
     require_bias(bias, len(weight))
