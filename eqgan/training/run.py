@@ -134,12 +134,15 @@ class Run(TrainingRun):
             2 * count, *gan.discriminator.image_shape, device=gan.device
         )  # real and generated
         label = [torch.zeros(count, dtype=torch.long, device=gan.device)] if gan.num_classes else []
-        return {
+        labels = [each.repeat(2) for each in label]
+        told = {
             "generator": convolution_paths(gan.generator, latents, *label),
-            "discriminator": convolution_paths(
-                gan.discriminator, images, *(each.repeat(2) for each in label)
-            ),
+            "discriminator": convolution_paths(gan.discriminator, images, *labels),
         }
+        through = convolution_paths(gan.discriminator, images.requires_grad_(), *labels)
+        if through != told["discriminator"]:
+            told["discriminator, for gradients of images"] = through
+        return told
 
     def real_of_classes(self, count: int) -> Tensor:
         """The first training images of each class in [-1, 1], black where there are not as many."""

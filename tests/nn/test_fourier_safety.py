@@ -1,6 +1,7 @@
 """The fast group convolution gives the bank's numbers, or an error, in every way that torch calls a layer."""
 
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch.func import functional_call, grad, jacrev, jvp, vjp, vmap
 from eqgan.groups import P4, P4M, regular, scalar
 from eqgan.groups.fourier import group_fourier
 from eqgan.nn import ConvAvgPool2d, GroupConv2d, LiftingConv2d, UpsampleConv2d
-from eqgan.nn.fourier import build, tables
+from eqgan.nn.fourier import build, by_bank, native, tables
 from eqgan.nn.fourier.emit import group_header
 from eqgan.nn.fourier.window import flat_generators
 from tests.nn.against_bank import bank_of, needs_engine
@@ -169,6 +170,12 @@ def test_a_packed_filter_has_no_gradients_and_says_so():
         lambda op, x, w: op.group_conv2d_packed(x, torch.zeros(4), None, 3, GENERATORS, 3, 1),
         lambda op, x, w: op.group_conv2d_packed(x[:, :7], torch.zeros(4), None, 3, GENERATORS, 3, 1),
         lambda op, x, w: op.group_conv2d_packed(x, torch.zeros(4), None, 3, GENERATORS, 4, 1, 2),
+        lambda op, x, w: op.group_conv2d_packed(x[:, :0], torch.zeros(0), None, 3, GENERATORS, 3, 1),
+        lambda op, x, w: op.group_conv2d_packed(x, torch.zeros(0), None, 0, GENERATORS, 3, 1),
+        lambda op, x, w: op.group_conv2d(x[:, :2], w[:, :, :0], None, GENERATORS, 0, 0),
+        lambda op, x, w: op.group_conv2d(x, w[:, :, :4], None, GENERATORS, -1, 0),
+        lambda op, x, w: op.group_conv2d(x[:, :2], w[:, :, :9], None, GENERATORS[:3], 3, 1),
+        lambda op, x, w: vmap(lambda one: op.group_conv2d(one, w, None, GENERATORS, 3, 1))(x[None][:0]),
         lambda op, x, w: op.group_conv2d_packed(x[:, :, 1:], torch.zeros(4), None, 3, GENERATORS, 4, 1, 2),
     ],
 )
@@ -234,6 +241,58 @@ def test_a_damaged_library_is_compiled_again(damage, monkeypatch, tmp_path):
         library.write_bytes(whole[: 50 if damage == "cut" else 0])
     assert build._library(header, ()).read_bytes() == whole
     assert len(compiled) == 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_derivatives_taken_forwards_are_refused_by_the_operator_and_never_zero(dtype):
+    x, weight = torch.randn(1, 8, 8, 8, dtype=dtype), torch.randn(3, 2, 36, dtype=dtype)
+    with pytest.raises(RuntimeError, match="no forward-mode derivatives"):
+        jvp(lambda w: torch.ops.eqgan.group_conv2d(x, w, None, GENERATORS, 3, 1), (weight,), (weight,))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # inside opcheck
+def test_what_torch_asks_of_the_packed_operator():
+    layer, _, x = pair("regular")
+    packed = layer._fourier.pack(layer.weight)
+    packed_op = torch.ops.eqgan.group_conv2d_packed.default
+    torch.library.opcheck(packed_op, (x, packed, layer.bias.detach(), 3, GENERATORS, 3, 1))
+
+
+def test_many_planes_are_the_banks():
+    """Whose sums of the filter's gradient would take more memory than the dense convolution does."""
+    layer = LiftingConv2d(scalar(P4M, 64), regular(P4M, 64), 3, padding=1)
+    x = torch.randn(1, 64, 8, 8)
+    assert layer._fourier is not None
+    assert not layer._fourier.takes(x, layer.weight)
+    few = LiftingConv2d(scalar(P4M, 2), regular(P4M, 64), 3, padding=1)
+    assert few._fourier.takes(x[:, :2], few.weight)
+    weight = layer.weight.detach()
+    kernel = weight.flatten(2) if weight.ndim > 3 else weight
+    taken = by_bank.forward(x, kernel, None, *layer._fourier._window)
+    torch.testing.assert_close(
+        torch.ops.eqgan.group_conv2d(x, kernel, None, *layer._fourier._window), taken, rtol=0, atol=0
+    )
+
+
+@pytest.mark.parametrize("chosen", [" ", 'c++ "'])
+def test_no_compiler_can_be_read_from_the_variable(chosen, monkeypatch):
+    monkeypatch.setenv("CXX", chosen)
+    if chosen.strip():
+        with pytest.raises(FileNotFoundError, match=r"in CXX, got c\+\+ \""):
+            build.compiler()
+    else:
+        assert build.compiler()
+
+
+def test_a_mapped_file_of_any_name(monkeypatch, tmp_path):
+    strange = tmp_path / "maps"
+    strange.write_bytes(b"7f00-7f01 r--p 0 00:00 0 /tmp/\xff.bin\n")
+    monkeypatch.setattr(native, "Path", lambda name: strange if name == "/proc/self/maps" else Path(name))
+    native._openmp_of_torch.cache_clear()
+    try:
+        assert native._openmp_of_torch() is None
+    finally:
+        native._openmp_of_torch.cache_clear()
 
 
 def test_a_compiler_with_flags(monkeypatch):

@@ -117,6 +117,46 @@ def test_a_wrong_table_fails():
         close(engine_of(P4).forward(x, weight, bias, 3, 1), exact, 1e-2)
 
 
+@interpreted
+def test_more_sites_than_can_be_counted_are_the_banks():
+    ours = engine_of(P4)
+    assert ours.counts(255, (1024, 1024), (1024, 1024))
+    assert not ours.counts(256, (1024, 1024), (1024, 1024)), "more splits than a grid has"
+    assert not ours.counts(1, (2**15, 2**14), (1, 1)), "offsets within an image beyond 32 bits"
+
+
+@interpreted
+def test_a_damaged_module_is_written_again(monkeypatch, tmp_path):
+    monkeypatch.setenv("EQGAN_CACHE", str(tmp_path))
+    written = triton_engine.load_module(P4.point_group).__file__
+    with open(written, "r+") as file:
+        file.truncate(300)
+    assert triton_engine.load_module(P4.point_group).products
+
+
+def test_a_triton_that_does_not_serve_leaves_it_to_the_bank(monkeypatch, caplog):
+    def broken(group):
+        raise ImportError("libtriton is not for this machine")
+
+    monkeypatch.setattr(triton_engine, "load_module", broken)
+    assert triton_engine.triton_engine.__wrapped__(P4.point_group) is None
+    assert "libtriton is not for this machine" in caplog.text
+
+
+def test_tf32_where_recurrent_layers_are_set_otherwise():
+    backend = torch.backends.cudnn
+    if not hasattr(backend, "conv"):
+        pytest.skip("this torch has one setting for both")
+    before = backend.conv.fp32_precision, backend.rnn.fp32_precision
+    try:
+        backend.conv.fp32_precision, backend.rnn.fp32_precision = "tf32", "ieee"
+        assert triton_engine._convolutions_in_tf32()
+        backend.conv.fp32_precision = "ieee"
+        assert not triton_engine._convolutions_in_tf32()
+    finally:
+        backend.conv.fp32_precision, backend.rnn.fp32_precision = before
+
+
 def test_without_triton(monkeypatch):
     monkeypatch.setattr(triton_engine.importlib.util, "find_spec", lambda name: None)
     assert triton_engine.triton_engine.__wrapped__(P4.point_group) is None

@@ -72,9 +72,15 @@ def compiler() -> list[str]:
     Raises:
         FileNotFoundError: if there is none.
     """
-    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
+    chosen = os.environ.get("CXX", "").strip()
+    names = [chosen] if chosen else ["c++", "g++", "clang++"]
     for name in names:
-        program, *flags = shlex.split(name)
+        try:
+            program, *flags = shlex.split(name)
+        except ValueError as error:
+            raise FileNotFoundError(
+                f"expected a compiler and its flags in CXX, got {name} ({error})"
+            ) from error
         if found := shutil.which(program):
             return [found, *flags]
     raise FileNotFoundError(f"expected a C++ compiler, found none of {', '.join(names)}; set CXX")

@@ -16,14 +16,20 @@ from eqgan.nn.fourier.native import (
 from eqgan.nn.fourier.tables import filter_tables
 
 FEWEST_SITES = 16  # of an output map: those of the widest vector
+MOST_ENTRIES = 32_768  # of the expanded filter: each thread sums its gradient in as many vectors, up to 2 MiB
 _PATCHES = 12_288  # numbers at most in the patches of a block: they stay in the first level of cache
+
+
+def serves(patch_rows: int, channels: int, sites: int) -> bool:
+    """Whether ``Lifting`` takes a layer, by (planes * cells), channels out, and sites of an output map."""
+    return patch_rows * channels <= MOST_ENTRIES and sites >= FEWEST_SITES
 
 
 class Lifting:
     """x (batch, in, h, w) and weight (out, in, size^2), any stride, on contiguous CPU tensors.
 
-    Maps are float32 or bfloat16, and of at least ``FEWEST_SITES`` sites when lifted; filters, biases and the
-    filters' gradients are float32.
+    Maps are float32 or bfloat16, and filters and maps such as it ``serves``; filters, biases and the filters'
+    gradients are float32.
     """
 
     def __init__(self, native: Native) -> None:

@@ -99,7 +99,7 @@ def output_sides(x: Tensor, size: int, padding: int, stride: int = 1) -> tuple[i
 def _openmp_of_torch() -> ctypes.c_void_p | None:
     """The address of GOMP_parallel in the OpenMP that torch runs on: a second would fight it for cores."""
     try:
-        maps = Path("/proc/self/maps").read_text()
+        maps = Path("/proc/self/maps").read_text(errors="surrogateescape")
     except OSError:
         return None
     paths = set(re.findall(r"\S*/lib(?:gomp|iomp5|omp)[-\w]*\.so[.\d]*", maps))

@@ -29,7 +29,7 @@ from torch.utils.flop_counter import register_flop_formula
 from eqgan.groups import PointGroup
 from eqgan.nn.fourier import by_bank
 from eqgan.nn.fourier.engine import Engine, engine, is_of_whole_blocks
-from eqgan.nn.fourier.lifting import FEWEST_SITES, Lifting
+from eqgan.nn.fourier.lifting import Lifting, serves
 from eqgan.nn.fourier.native import lifts
 from eqgan.nn.fourier.strided import OnPlainFields
 from eqgan.nn.fourier.tables import Blocks
@@ -71,18 +71,21 @@ def _serving(
 ) -> tuple[Any, tuple[int, ...], tuple[Blocks, ...]] | None:
     """Who serves such a filter, and the numbers and blocks that it is told; None: the bank does.
 
-    On a GPU the dense convolution lifts; and so it does maps that do not fill a vector.
+    On a GPU the dense convolution lifts; and so it does what ``Lifting`` does not serve.
     """
     _, size, padding, stride, *_ = window
     blocks = window.blocks
     if lifts(weight, size):
-        if not isinstance(made, Engine) or shape[2] * shape[3] < FEWEST_SITES:
+        planes, channels = weight.shape[1] * size**2, shape[1]
+        if not isinstance(made, Engine) or not serves(planes, channels, shape[2] * shape[3]):
             return None
         return Lifting(made), (size, padding, stride), ()
     if made is None or not is_of_whole_blocks(x, size, padding, blocks):
         return None
     if isinstance(made, Engine):
         return made, (size, padding), (blocks,)
+    if not made.counts(shape[0], x.shape[2:], shape[2:]):
+        return None
     return (made if blocks.side == 1 else OnPlainFields(made, blocks)), (size, padding), ()
 
 
@@ -124,7 +127,8 @@ def _packed_cpu(x: Tensor, packed: Tensor, bias: Tensor | None, fields: int, *ho
     window.require_sense()
     require_bias(bias, fields)
     fiber = group.order * (blocks.side**2 if blocks.cut else 1)
-    fits = x.ndim == 4 and x.shape[1] % fiber == 0 and is_of_whole_blocks(x, size, padding, blocks)
+    fits = x.ndim == 4 and x.shape[1] >= fiber and x.shape[1] % fiber == 0 and fields > 0
+    fits = fits and is_of_whole_blocks(x, size, padding, blocks)
     if not fits or packed.numel() != made.packed_size(x.shape[1] // fiber, fields, size, blocks):
         raise ValueError(
             f"expected maps (batch, in * {group.order}, height, width) and the filter that was packed for "
@@ -247,6 +251,8 @@ def _map_over(name: str) -> None:
     operator = getattr(torch.ops.eqgan, name.split("::")[1])
 
     def mapped(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
+        if not info.batch_size:
+            raise ValueError(f"expected something to map {name} over, got a dimension of size 0")
         items = []
         for i in range(info.batch_size):
             one = [

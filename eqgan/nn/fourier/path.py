@@ -12,7 +12,7 @@ from eqgan.groups import FieldType, PointGroup
 from eqgan.nn.eager import is_differentiated_by_transform, is_differentiated_forwards
 from eqgan.nn.fourier.choice import NEVER, Layer, least_sites, mode
 from eqgan.nn.fourier.engine import engine
-from eqgan.nn.fourier.lifting import FEWEST_SITES
+from eqgan.nn.fourier.lifting import serves
 from eqgan.nn.fourier.native import output_side
 from eqgan.nn.fourier.tables import sites_of_block
 from eqgan.nn.fourier.triton_engine import triton_engine
@@ -100,7 +100,9 @@ class FourierPath:
         if min(sides) < 1:
             return False  # the convolution says what is wrong
         sites = sides[0] * sides[1]
-        if x.shape[0] * sites < least or (self.lifting and sites < FEWEST_SITES):
+        if x.shape[0] * sites < least:
+            return False
+        if self.lifting and not serves(x.shape[1] * self.size**2, self.fields * self.group.order, sites):
             return False
         window = self.size if self.lifting else self.size // self.stride
         if not self.forced and (_channels_last(x) or min(sides) < window):
@@ -181,17 +183,19 @@ def _recorded() -> bool:
 def convolution_paths(network: nn.Module, *inputs: Any) -> dict[str, str]:
     """Which way each group convolution of a network takes for these inputs: ``{"body.3": "fourier", ...}``.
 
-    In training of this network, where all but the first layer pass gradients on to their inputs; under
-    autocast if it is called there. ``"bank"`` is the dense convolution with the expanded filter.
+    In training of this network, where all but the first layer pass gradients on to their inputs, and the
+    first one if an input requires them; under autocast if it is called there. ``"bank"`` is the dense
+    convolution with the expanded filter.
     """
     network = copy.deepcopy(network).eval()
+    wanted = any(isinstance(each, Tensor) and each.requires_grad for each in inputs)
     found: dict[str, str] = {}
 
     def watch(name: str) -> Any:
         def hook(module: Any, inputs: tuple[Tensor, ...]) -> None:
             path = module._fourier
             with torch.enable_grad():
-                x = inputs[0].detach().requires_grad_(bool(found))
+                x = inputs[0].detach().requires_grad_(wanted or bool(found))
                 taken = path is not None and path.takes(x, module.weight)
             found[name] = "fourier" if taken else "bank"
 

@@ -3,8 +3,11 @@
 import functools
 import hashlib
 import importlib.util
+import logging
 import os
+from collections.abc import Sequence
 from functools import cache
+from math import prod
 from types import ModuleType
 from typing import Any
 
@@ -19,7 +22,10 @@ from eqgan.nn.fourier.native import bias_gradient, output_sides
 from eqgan.nn.fourier.tables import filter_tables
 from eqgan.nn.fourier.triton_source import module_text
 
+log = logging.getLogger(__name__)
+
 _SITES_A_SPLIT = 4096  # of the filter's gradient: partial sums, added in a fixed order
+_MOST_SPLITS = 65_535  # of the third dimension of CUDA's grids
 # Sites, fields and rows of a tile, and warps. Few, since each is compiled; the first fits any GPU.
 _TILES = {
     "products": [(32, 16, 16, 4), (64, 32, 32, 4), (64, 64, 32, 8), (128, 32, 32, 8)],
@@ -43,6 +49,11 @@ class TritonEngine:
         self.group = group
         self.products = _tuned(module.products, _TILES["products"])
         self.correlations = _tuned(module.correlations, _TILES["correlations"])
+
+    def counts(self, batch: int, in_sides: Sequence[int], out_sides: Sequence[int]) -> bool:
+        """Whether the kernels can count the sites of such maps: in 32 bits, and in splits of a grid."""
+        fiber = self.group.order * max(prod(in_sides), prod(out_sides))
+        return fiber < 2**31 and batch * prod(out_sides) <= _SITES_A_SPLIT * _MOST_SPLITS
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, size: int, padding: int) -> Tensor:
         """x (batch, in * order, h, w), weight (out, in, order * size^2), bias (out) or None."""
@@ -101,14 +112,15 @@ class TritonEngine:
             return out
         packed = packed.to(x.dtype)
         shift = _shift(self.group, size, x.device)
-        self.products[lambda tile: (_ceil(sites, tile["X"]), _ceil(fields, tile["N"]))](
-            *(x, packed, packed if bias is None else bias.contiguous(), out, shift),
-            *(len(x), x.shape[1] // self.group.order, fields, *x.shape[2:], height, width, padding),
-            CELLS=size * size,
-            HAS_BIAS=bias is not None,
-            PRECISION=_precision(x),
-            TYPE=_multiplied_as(x.dtype),
-        )
+        with torch.cuda.device_of(x):  # Triton launches on the current device, whichever holds the maps
+            self.products[lambda tile: (_ceil(sites, tile["X"]), _ceil(fields, tile["N"]))](
+                *(x, packed, packed if bias is None else bias.contiguous(), out, shift),
+                *(len(x), x.shape[1] // self.group.order, fields, *x.shape[2:], height, width, padding),
+                CELLS=size * size,
+                HAS_BIAS=bias is not None,
+                PRECISION=_precision(x),
+                TYPE=_multiplied_as(x.dtype),
+            )
         return out
 
     def _correlations(self, x: Tensor, plain: Tensor, weight: Tensor, size: int, padding: int) -> Tensor:
@@ -118,13 +130,15 @@ class TritonEngine:
         entries = sum(irrep.dim**2 for irrep in group_fourier(self.group).irreps)
         partial = torch.zeros(splits, entries, rows, fields_out, device=x.device, dtype=torch.float32)
         if sites:
-            self.correlations[lambda tile: (_ceil(rows, tile["K"]), _ceil(fields_out, tile["N"]), splits)](
-                *(x, plain.to(x.dtype), partial, _shift(self.group, size, x.device)),
-                *(len(x), fields_in, fields_out, *x.shape[2:], *plain.shape[2:], padding, _SITES_A_SPLIT),
-                CELLS=size * size,
-                PRECISION=_precision(x),
-                TYPE=_multiplied_as(x.dtype),
-            )
+            tiles = lambda tile: (_ceil(rows, tile["K"]), _ceil(fields_out, tile["N"]), splits)  # noqa: E731
+            with torch.cuda.device_of(x):
+                self.correlations[tiles](
+                    *(x, plain.to(x.dtype), partial, _shift(self.group, size, x.device)),
+                    *(len(x), fields_in, fields_out, *x.shape[2:], *plain.shape[2:], padding, _SITES_A_SPLIT),
+                    CELLS=size * size,
+                    PRECISION=_precision(x),
+                    TYPE=_multiplied_as(x.dtype),
+                )
         return self._unpack(partial.sum(0), weight, size)
 
 
@@ -133,7 +147,15 @@ def _ceil(a: int, b: int) -> int:
 
 
 def _precision(x: Tensor) -> str:
-    return "tf32" if x.dtype == torch.float32 and torch.backends.cudnn.allow_tf32 and x.is_cuda else "ieee"
+    return "tf32" if x.dtype == torch.float32 and x.is_cuda and _convolutions_in_tf32() else "ieee"
+
+
+def _convolutions_in_tf32() -> bool:
+    """``cudnn.allow_tf32`` raises an error where recurrent layers are set otherwise."""
+    convolutions = getattr(torch.backends.cudnn, "conv", None)  # from torch 2.9 on
+    if convolutions is None:
+        return torch.backends.cudnn.allow_tf32
+    return bool(convolutions.fp32_precision == "tf32")
 
 
 @cache
@@ -193,10 +215,10 @@ def load_module(group: PointGroup) -> ModuleType:
     text = module_text(group_fourier(group))
     name = f"group_convolution_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     path = cache_folder() / "engine" / f"{name}.py"
-    if not path.exists():
+    if not path.exists() or path.read_bytes() != text.encode():  # one that is damaged is written again
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as temporary:
-            temporary.write_text(text)
+            temporary.write_bytes(text.encode())
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise FileNotFoundError(
@@ -209,7 +231,11 @@ def load_module(group: PointGroup) -> ModuleType:
 
 @cache
 def triton_engine(group: PointGroup) -> TritonEngine | None:
-    """The kernels of this group; None where Triton is not installed."""
+    """The kernels of this group; None, with a line in the log if it is there, where Triton does not serve."""
     if importlib.util.find_spec("triton") is None:
         return None
-    return TritonEngine(group, load_module(group))
+    try:
+        return TritonEngine(group, load_module(group))
+    except (ImportError, OSError, RuntimeError) as error:
+        log.warning("no fast group convolution on a GPU, filter banks serve instead: %s", error)
+        return None

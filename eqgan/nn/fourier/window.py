@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from eqgan.groups import POINT_GROUPS, PointGroup
+from eqgan.nn.eager import is_differentiated_forwards
 from eqgan.nn.fourier.tables import Blocks
 
 
@@ -18,6 +19,8 @@ def flat_generators(group: PointGroup) -> list[int]:
 @cache
 def group_of(generators: tuple[int, ...]) -> PointGroup:
     """Back from ``flat_generators``."""
+    if len(generators) % 4:
+        raise ValueError(f"expected four entries for each 2x2 generator, got {len(generators)} in all")
     matrices = tuple(((a, b), (c, d)) for a, b, c, d in zip(*[iter(generators)] * 4))
     known = (group for group in POINT_GROUPS.values() if group.generators == matrices)
     return next(known, PointGroup("unnamed", matrices))
@@ -43,7 +46,14 @@ class Window(NamedTuple):
         return Blocks(self.stride, self.transposed, self.cut)
 
     def require_sense(self) -> None:
-        """Raises ValueError for numbers that are no layer's."""
+        """Raises ValueError for numbers that are no layer's, RuntimeError for derivatives taken forwards."""
+        if is_differentiated_forwards():
+            raise RuntimeError(
+                "eqgan::group_conv2d has no forward-mode derivatives (torch.func.jvp, forward_ad): use a "
+                "layer, whose filter bank has them, or reverse mode"
+            )
+        if self.size < 1:
+            raise ValueError(f"expected a window of at least 1 cell a side, got {self.size}")
         whole = not self.transposed and not self.padding and self.size % max(self.stride, 1) == 0
         if self.stride < 1 or (self.transposed and self.stride == 1) or (self.cut and not whole):
             raise ValueError(

@@ -762,7 +762,8 @@ void pair_filter(const Plan &p, float *to) {
 void halve_rows(const float *from, index_t stride, float *to, index_t rows, index_t count) {
   for (index_t k = 0; k < rows; k++, from += stride, to += stride / 2) {
     for (index_t x = 0; x < count; x += 32) store<16>(to + x / 2, halve(load<16>(from + x), load<16>(from + x + 16)));
-    if (count % 2) reinterpret_cast<Half *>(to)[count].bits = 0;
+    const Half none = {0};
+    if (count % 2) __builtin_memcpy(reinterpret_cast<char *>(to) + count * sizeof none, &none, sizeof none);
   }
 }
 
