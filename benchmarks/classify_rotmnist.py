@@ -62,7 +62,7 @@ def table(runs: dict[str, Any], source: str) -> list[dict[str, Any]]:
 
 def draw_curve(rows: list[dict[str, Any]], runs: dict[str, Any], test: str, path: Path) -> None:
     """Error against the number of training images, both on a logarithmic scale."""
-    shared = [name for name in dict.fromkeys(r["row"] for r in rows) if any_fraction(rows, name)]
+    shared = [name for name in dict.fromkeys(r["row"] for r in rows) if shares_of(rows, name) > 1]
     if not shared:
         return
     figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
@@ -88,8 +88,9 @@ def draw_curve(rows: list[dict[str, Any]], runs: dict[str, Any], test: str, path
     save(figure, path)
 
 
-def any_fraction(rows: list[dict[str, Any]], name: str) -> bool:
-    return any(row["row"] == name and row["fraction"] < 1 for row in rows)
+def shares_of(rows: list[dict[str, Any]], name: str) -> int:
+    """Of how many shares of the images there is a score, but for all of them: of one there is no curve."""
+    return sum(row["row"] == name and row["fraction"] < 1 for row in rows)
 
 
 def tasks(rows: list[str], curve: list[str], fractions: list[float], seeds: list[int]) -> list[Task]:

@@ -7,6 +7,7 @@ import os
 import statistics
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from eqgan.training.report import versions
 
 HERE = Path(__file__).resolve().parent
 CONFIGS = HERE.parent / "configs" / "classify"
+NO_SETTINGS = ("name", "seed", "epochs", "log_dir", "init", "trainer", "rollbacks")  # places, or kept beside
 RUN = "import sys; from eqgan.cli.classify import classify; classify(sys.argv[1:])"
 
 
@@ -107,9 +109,9 @@ def record(task: Task, summary: dict[str, Any]) -> dict[str, Any]:
         "images_per_second",
     )
     turned = summary.get("turns", 1) > 1
-    kinds = ("optimizer", "schedule", "network", "augment", "precision")
-    settings = {k: summary["settings"][k] for k in kinds}
-    settings["batch_size"] = summary["settings"]["dataset"]["batch_size"]
+    settings = {key: value for key, value in summary["settings"].items() if key not in NO_SETTINGS}
+    settings["dataset"] = {key: value for key, value in settings["dataset"].items() if key != "root"}
+    ways = [way for paths in summary["convolution_paths"].values() for way in paths.values()]
     return {
         "row": task.row,
         "fraction": task.fraction,
@@ -119,7 +121,9 @@ def record(task: Task, summary: dict[str, Any]) -> dict[str, Any]:
         "test": _scores(summary["test"]),
         **({"turns": summary["turns"], "test_unturned": _scores(summary["test_unturned"])} if turned else {}),
         **{key: summary[key] for key in ("training_error", "invariance_error")},
+        "invariance_group": summary.get("invariance_group", summary["group"]),
         "settings": settings,
+        "convolutions": dict(Counter(ways)),
         "hardware": summary["versions"]["hardware"],
     }
 
@@ -186,8 +190,11 @@ def run_all(
         raise SystemExit(f"failed: {', '.join(failed)}")
 
 
-def begun(program: str, plan: dict[str, Any], out: Path) -> dict[str, Any]:
+def begun(program: str, plan: dict[str, Any], out: Path, more: tuple[str, ...] = ()) -> dict[str, Any]:
     """What a results file will hold, with the runs of the one that is there.
+
+    Args:
+        more: what else is kept of that one, by name.
 
     Raises:
         SystemExit: if that one is of another plan; nothing is lost.
@@ -198,7 +205,7 @@ def begun(program: str, plan: dict[str, Any], out: Path) -> dict[str, Any]:
     ]:
         raise SystemExit(f"{out} holds the results of another plan ({'; '.join(other)}): give another --out")
     result = {"program": f"benchmarks/{program}.py", **plan, "versions": versions(), "table": []}
-    return result | {"runs": known["runs"]}
+    return result | {key: known.get(key, {}) for key in (*more, "runs")}
 
 
 def numbers(text: str) -> list[float]:

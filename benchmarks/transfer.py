@@ -8,10 +8,11 @@
 A plain network is trained on other images first (`--source`); plain_pretrained and the inflated rows start
 from it, the latter as its exact group average. Each row is a file configs/classify/transfer_<row>.yaml. The
 quick form has networks half as wide, a third of the epochs (a fifth on the source) and a score on validation
-images every fifth; all else is the configs'. All runs of a form take the same number of steps, whatever the
-share of the images. The epoch is chosen on the validation images, a tenth of all training images and none of
-the share. Reported is the area under the ROC curve on test images
-as they are and turned by any angle.
+images every fifth, so that with four epochs only the last is scored; all else is the configs'. All runs of a
+form take the same number of steps, whatever the share of the images. Of the epochs with a score that with the
+best is tested; validation images are a tenth of all training images and none of the share. Reported is the
+area under the ROC curve on test images as they are and turned by any angle, and, under "started_from", what
+the plain networks reached on the source.
 
 Each run is `eqgan classify` in a process of its own, with one thread; runs that are finished are not
 repeated. Results file and picture are written anew after every run.
@@ -24,7 +25,19 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
-from many_runs import HERE, Task, begun, numbers, over_seeds, parser_of_runs, root_words, run, run_all, save
+from many_runs import (
+    HERE,
+    Task,
+    begun,
+    numbers,
+    over_seeds,
+    parser_of_runs,
+    record,
+    root_words,
+    run,
+    run_all,
+    save,
+)
 from speed import write
 
 FROM_SCRATCH = ("plain", "plain_rotation", "p4")
@@ -86,12 +99,12 @@ class Transfer(Task):
         return words + ([] if self.init is None else ["--init", str(self.init)])
 
 
-def pretrained(work: Path, seed: int, form: Form, extra: list[str]) -> Path:
-    """The checkpoint of the plain network trained on the source with this seed."""
+def pretrained(work: Path, seed: int, form: Form, extra: list[str]) -> tuple[Path, dict[str, Any]]:
+    """The checkpoint of the plain network trained on the source with this seed, and what is kept of it."""
     task = Transfer("pretrain", form.source_fraction, seed)
     folder = work / form.source
-    run(task, folder, form.source_epochs, form.source, extra)
-    return folder / "logs" / task.name / "checkpoints" / "last.ckpt"
+    kept = record(task, run(task, folder, form.source_epochs, form.source, extra))
+    return folder / "logs" / task.name / "checkpoints" / "last.ckpt", kept
 
 
 def keep(result: dict[str, Any], out: Path, picture: Path) -> None:
@@ -161,7 +174,7 @@ def main() -> None:
     free = ("name", "seeds", "fractions")  # more of them add to the same table
     plan = {key: value for key, value in vars(form).items() if key not in free}
     plan = {"form": form.name, **plan, "words": [*form.words], "options": extra}
-    result = begun("transfer", plan, options.out)
+    result = begun("transfer", plan, options.out, more=("started_from",))
     extra = [*form.words, *extra, *root_words(options)]
     rows, seeds = options.rows.split(","), [int(seed) for seed in form.seeds.split(",")]
     starts = {}
@@ -169,9 +182,10 @@ def main() -> None:
         with ThreadPoolExecutor(options.jobs) as pool:
             found = pool.map(lambda seed: pretrained(options.work, seed, form, extra), seeds)
             starts = dict(zip(seeds, found))
+        result["started_from"] |= {f"seed {seed}": kept for seed, (_, kept) in starts.items()}
     run_all(
         [
-            Transfer(row, share, seed, starts[seed] if row in STARTED else None)
+            Transfer(row, share, seed, starts[seed][0] if row in STARTED else None)
             for seed in seeds
             for share in numbers(form.fractions)
             for row in rows

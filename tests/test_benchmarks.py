@@ -47,8 +47,11 @@ def made_up(task):
         "training_error": 0.25,
         "settings": {
             **dict.fromkeys(("optimizer", "schedule", "network", "augment", "precision")),
-            "dataset": {"batch_size": 128},
+            "dataset": {"batch_size": 128, "root": "a place"},
+            "finetune": {"trainable": "head"},
+            "init": "another place",
         },
+        "convolution_paths": {"network": {"body.0": "bank", "body.1": "fourier", "body.2": "bank"}},
         "versions": {"hardware": "none"},
     }
 
@@ -103,7 +106,18 @@ def test_the_table_and_the_pictures(trained, tmp_path):
     assert (full["published"], full["reproduced_elsewhere"]) == (0.0228, 0.0279)
     assert rows["z2cnn+rotation", 1.0]["published"] == 0.0503
     assert "published" not in rows["p4cnn_max", 0.1]
-    assert {p.name for p in tmp_path.glob("*.png")} == {"classify_rotmnist.png", "data_efficiency.png"}
+    assert {p.name for p in tmp_path.glob("*.png")} == {"classify_rotmnist.png"}, "one share is no curve"
+    trained(*words[:-1], "0.1,0.5,1", "--seeds", "0,1")
+    assert (tmp_path / "data_efficiency.png").is_file()
+
+
+def test_a_record_says_what_defines_the_run_and_no_place(trained):
+    result, _ = trained("--rows", "p4cnn", "--fractions", "", "--seeds", "0")
+    (record,) = result["runs"].values()
+    assert record["settings"]["dataset"] == {"batch_size": 128}
+    assert record["settings"]["finetune"] == {"trainable": "head"}
+    assert record["convolutions"] == {"bank": 2, "fourier": 1}
+    assert "place" not in json.dumps(record)
 
 
 def test_what_is_finished_is_not_repeated(trained):
@@ -238,6 +252,8 @@ def test_transfer_starts_from_plain_networks(beside_each_other, monkeypatch, tmp
         "p4",
     ]
     assert (tmp_path / "picture.png").is_file()
+    (start,) = json.loads((tmp_path / "out.json").read_text())["started_from"].items()
+    assert (start[0], start[1]["row"]) == ("seed 1", "pretrain")
     begun.clear()
     transfer.main()
     assert set(begun) == {"pretrain-s1"}, "what has its record is not repeated"

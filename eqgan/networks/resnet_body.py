@@ -23,6 +23,7 @@ from eqgan.nn.pooling import PoolMode
 
 Stem = Literal["large", "pooled", "small"]
 _STEMS = {"large": (7, 2), "pooled": (7, 1), "small": (3, 1)}  # window on odd images, stride
+_LARGE = 64  # sites a side, below which the large stem leaves the later stages little
 
 
 class ResidualBlock(nn.Module):
@@ -115,7 +116,14 @@ class ResNetBody(Body):
             halvings = len(blocks) - (stem == "small")
             return [(first, stride, first // 2), *[(3, 2, 1)] * halvings]
 
-        sides = sides_through(side, windows, group, "GroupResNet")[-len(blocks) :]
+        try:
+            sides = sides_through(side, windows, group, "GroupResNet")[-len(blocks) :]
+        except ValueError as error:
+            if stem == "small" or side >= _LARGE:
+                raise
+            raise ValueError(
+                f"{error} Images this small are for the small stem: --network.stem small."
+            ) from None
         fields = [fields_for(width, group, match) for width in widths]
         start = _start(image_shape[0], regular(group, fields[0]), windows(side)[0], stem, preactivation)
         self.stem = FieldSequential(*start, *pools_after(1, regular(group, fields[0]), fiber))

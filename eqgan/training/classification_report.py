@@ -6,6 +6,7 @@ import torch
 
 from eqgan.console import console
 from eqgan.data.module import ImageData
+from eqgan.groups import P4, PlaneGroup
 from eqgan.metrics.classification import ClassificationScores
 from eqgan.metrics.equivariance import invariance_error
 from eqgan.networks import Classifier, budget
@@ -16,7 +17,7 @@ from eqgan.training.classification import Classification
 from eqgan.training.folder import RunFolder
 from eqgan.training.preprocessed import without_preprocessing
 from eqgan.training.ranks import rank
-from eqgan.training.report import add_pace, add_places, new_table, pace, versions
+from eqgan.training.report import add_pace, add_places, new_table, number_of, pace, versions
 
 NO_TEST = "no test images: nothing will be tested (a folder holds them in test/, an .npz in test_images)"
 
@@ -60,6 +61,7 @@ def summarise(
         "test_unturned": {name: scores.as_dict() for name, scores in unturned.items()},
         **pace(recorder),
         "invariance_error": _invariance_error(network, images, cost.multiply_adds),
+        "invariance_group": str(_asked_of(network)),
         "logs": str(folder.logs),
         "confusion_pictures": {name: str(path) for name, path in pictures.items()},
         "settings": settings,
@@ -75,12 +77,18 @@ def told_in_numbers(summary: dict[str, Any]) -> dict[str, float]:
     return {key: float(value) for key, value in numbers.items() if value is not None}
 
 
+def _asked_of(network: Classifier) -> PlaneGroup:
+    """Whose elements the invariance error is of: a network without a symmetry is asked for quarter turns."""
+    return network.group if network.group.order > 1 else P4
+
+
 def _invariance_error(network: Classifier, images: torch.Tensor, multiply_adds: int) -> float | None:
     """From as many images as seconds allow; None where it says nothing: the same logits for every image."""
-    affordable = int(2e11 / (1 + multiply_adds * network.group.order))
+    group = _asked_of(network)
+    affordable = int(2e11 / (1 + multiply_adds * group.order))
     images = images[: max(8, affordable)]
     try:
-        return invariance_error(network, images, network.group)
+        return invariance_error(network, images, group)
     except ValueError:
         return None
 
@@ -111,15 +119,16 @@ def show_summary(summary: dict[str, Any]) -> None:
     )
     table.add_row(
         "trained",
-        f"{summary['epochs']} epochs, {summary['steps']:,} steps in {summary['training_seconds']:.0f} s "
-        f"(+ {summary['evaluation_seconds']:.0f} s evaluation)",
+        f"{number_of(summary['epochs'], 'epoch')}, {number_of(summary['steps'], 'step')} "
+        f"in {summary['training_seconds']:.0f} s (+ {summary['evaluation_seconds']:.0f} s evaluation)",
     )
     add_pace(table, summary)
     if summary["validation_error"] is None:
-        chosen = f"epoch {summary['chosen_epoch']}, the last: no validation images were held out"
+        chosen = f"epoch {summary['chosen_epoch']} (from 0), the last: no validation images were held out"
     else:
         chosen = (
-            f"epoch {summary['chosen_epoch']}, validation error {100 * summary['validation_error']:.2f} % "
+            f"epoch {summary['chosen_epoch']} (from 0), "
+            f"validation error {100 * summary['validation_error']:.2f} % "
             f"of {summary['validation_images']:,} images"
         )
     table.add_row("weights of", chosen)
@@ -129,7 +138,9 @@ def show_summary(summary: dict[str, Any]) -> None:
         table.add_row("test error", NO_TEST)
     error = summary["invariance_error"]
     told = "not defined: it gives every image the same logits" if error is None else f"{error:.1e}"
-    table.add_row("invariance error", f"{told} under {summary['group']}")
+    under = summary["invariance_group"]
+    built = "" if under == summary["group"] else f", which {summary['group']} is not built to keep"
+    table.add_row("invariance error", f"{told} under {under}{built}")
     add_places(table, summary)
     for name, path in summary["confusion_pictures"].items():
         table.add_row(f"confusion, {name}", path)

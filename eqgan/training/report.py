@@ -150,6 +150,11 @@ def told_paths(summary: dict[str, Any]) -> str:
     return ", ".join(told)
 
 
+def number_of(count: int, what: str) -> str:
+    """``1 epoch``, ``3,000 epochs``."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def new_table(summary: dict[str, Any]) -> Table:
     """An empty table of two columns under the name of the run."""
     table = Table(title=f"run {summary['run']}", show_header=False, title_justify="left")
@@ -190,7 +195,7 @@ def show_summary(summary: dict[str, Any]) -> None:
     scores = summary["at_minimum"]
     table.add_row(
         "trained",
-        f"{summary['epochs']} epochs, {summary['generator_steps']:,} generator steps "
+        f"{number_of(summary['epochs'], 'epoch')}, {number_of(summary['generator_steps'], 'generator step')} "
         f"in {summary['training_seconds']:.0f} s (+ {summary['evaluation_seconds']:.0f} s evaluation)",
     )
     if rollbacks := summary.get("rollbacks"):
