@@ -66,7 +66,7 @@ def test_without_validation_images_the_last_epoch_is_tested(small_place, capsys)
     assert summary["validation_error"] is None
     assert (summary["chosen_epoch"], summary["chosen_by"]) == (1, "last epoch")
     assert not small_place.best("all").exists()
-    assert "epoch 1, the last: no validation" in " ".join(capsys.readouterr().out.split())
+    assert "epoch 1 (from 0), the last: no validation" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_run_that_ends_by_its_steps_has_its_statistics_too(small_place, monkeypatch):
