@@ -10,7 +10,6 @@ their ratios to the fastest other way, and the gates. Exits with an error if a g
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from unittest.mock import patch
 import numpy as np
 from fast_conv import ON_CPU, RESULTS, Case, write_cases
 from scipy.optimize import nnls
-from speed import write
+from speed import convolutions_by, write
 
 from eqgan.groups import PLANE_GROUPS
 from eqgan.nn.fourier import choice
@@ -164,7 +163,6 @@ def main() -> None:
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
-    os.environ.pop("EQGAN_CONV", None)  # what auto chooses is asked, whatever is forced here
     results = json.loads(options.results.read_text())
     if not options.check:
         committed = json.loads(choice.MEASURED.read_text())
@@ -174,7 +172,8 @@ def main() -> None:
                 fits[kind] = {**fit(cases), "margins": MARGINS[kind]}
         write(choice.MEASURED, committed)
     results["gates"] = gates(of(results, "gates"))
-    with patch.object(choice, "instruction_set", return_value=results["isa"]):  # wherever this runs
+    isa = patch.object(choice, "instruction_set", return_value=results["isa"])
+    with isa, convolutions_by("auto"):  # wherever this runs, and whatever is forced here
         results["choice"] = {part: check(cases) for part in ON_CPU if (cases := of(results, part))}
     write_cases(options.results, results)
     held_out = [told for part, told in results["choice"].items() if part.endswith("held_out")]

@@ -2,10 +2,13 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 
 import jaxtyping
 import pytest
+
+from tests.programs import BENCHMARKS
 
 os.environ.setdefault("EQGAN_NO_DOWNLOAD", "1")  # tests never reach for the network
 if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):  # before torch counts the cores
@@ -22,3 +25,11 @@ def without_shape_checks() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", before)
+
+
+@pytest.fixture(scope="module")
+def beside_each_other() -> Iterator[None]:
+    """As when one of the programs is called, they find each other."""
+    sys.path.insert(0, str(BENCHMARKS))
+    yield
+    sys.path.remove(str(BENCHMARKS))

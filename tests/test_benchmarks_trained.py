@@ -3,13 +3,11 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-import eqgan
+from tests.programs import BENCHMARKS
 
-BENCHMARKS = Path(eqgan.__file__).parents[1] / "benchmarks"
 CALLS = {
     "classify_rotmnist": ("--rows", "p4cnn+rotation,wide_p4", "--curve", "z2cnn", "--fractions", "0.1,0.5"),
     "classify_cifar10": (),

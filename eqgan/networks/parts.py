@@ -62,8 +62,11 @@ def odd_window(side: int, window: int) -> int:
     return window if side % 2 else window + 1
 
 
-def sides_through(side: int, windows: Windows, group: PlaneGroup, what: str) -> list[int]:
+def sides_through(side: int, windows: Windows, group: PlaneGroup, what: str, remedy: str = "") -> list[int]:
     """The sides of the maps behind each (window, stride, padding) that an image of this side passes.
+
+    Args:
+        remedy: what may be done beside taking another size, a sentence.
 
     Raises:
         ValueError: if one of them would break the symmetry, naming the nearest image sizes that work.
@@ -75,7 +78,7 @@ def sides_through(side: int, windows: Windows, group: PlaneGroup, what: str) -> 
         nearest = sorted(sorted(fitting, key=lambda s: abs(s - side))[:4])
         raise ValueError(
             f"size {side}: {error} Image sizes that {what} takes: "
-            f"{', '.join(map(str, nearest))}, ... (--size)"
+            f"{', '.join(map(str, nearest))}, ... (--size){remedy and ' '}{remedy}"
         ) from None
 
 

@@ -116,14 +116,9 @@ class ResNetBody(Body):
             halvings = len(blocks) - (stem == "small")
             return [(first, stride, first // 2), *[(3, 2, 1)] * halvings]
 
-        try:
-            sides = sides_through(side, windows, group, "GroupResNet")[-len(blocks) :]
-        except ValueError as error:
-            if stem == "small" or side >= _LARGE:
-                raise
-            raise ValueError(
-                f"{error} Images this small are for the small stem: --network.stem small."
-            ) from None
+        small = stem != "small" and side < _LARGE
+        remedy = "Images this small are for the small stem: --network.stem small." if small else ""
+        sides = sides_through(side, windows, group, "GroupResNet", remedy)[-len(blocks) :]
         fields = [fields_for(width, group, match) for width in widths]
         start = _start(image_shape[0], regular(group, fields[0]), windows(side)[0], stem, preactivation)
         self.stem = FieldSequential(*start, *pools_after(1, regular(group, fields[0]), fiber))

@@ -34,7 +34,13 @@ from eqgan.nn.fourier.native import lifts
 from eqgan.nn.fourier.strided import OnPlainFields
 from eqgan.nn.fourier.tables import Blocks
 from eqgan.nn.fourier.triton_engine import TritonEngine, triton_engine
-from eqgan.nn.fourier.window import Window, output_shape, require_bias, require_gradient
+from eqgan.nn.fourier.window import (
+    Window,
+    output_shape,
+    refuse_forward_mode,
+    require_bias,
+    require_gradient,
+)
 
 _FORWARD, _BACKWARD, _PACKED = (f"eqgan::group_conv2d{suffix}" for suffix in ("", "_backward", "_packed"))
 _GROUP = "int[] generators, int size, int padding"
@@ -124,6 +130,7 @@ def _packed_cpu(x: Tensor, packed: Tensor, bias: Tensor | None, fields: int, *ho
         raise ValueError(
             "expected float32 or bfloat16 maps and a filter packed by the engine; use group_conv2d"
         )
+    refuse_forward_mode()
     window.require_sense()
     require_bias(bias, fields)
     fiber = group.order * (blocks.side**2 if blocks.cut else 1)

@@ -112,15 +112,14 @@ class TritonEngine:
             return out
         packed = packed.to(x.dtype)
         shift = _shift(self.group, size, x.device)
-        with torch.cuda.device_of(x):  # Triton launches on the current device, whichever holds the maps
-            self.products[lambda tile: (_ceil(sites, tile["X"]), _ceil(fields, tile["N"]))](
-                *(x, packed, packed if bias is None else bias.contiguous(), out, shift),
-                *(len(x), x.shape[1] // self.group.order, fields, *x.shape[2:], height, width, padding),
-                CELLS=size * size,
-                HAS_BIAS=bias is not None,
-                PRECISION=_precision(x),
-                TYPE=_multiplied_as(x.dtype),
-            )
+        _launch(
+            self.products,
+            lambda tile: (_ceil(sites, tile["X"]), _ceil(fields, tile["N"])),
+            *(x, packed, packed if bias is None else bias.contiguous(), out, shift),
+            *(len(x), x.shape[1] // self.group.order, fields, *x.shape[2:], height, width, padding),
+            CELLS=size * size,
+            HAS_BIAS=bias is not None,
+        )
         return out
 
     def _correlations(self, x: Tensor, plain: Tensor, weight: Tensor, size: int, padding: int) -> Tensor:
@@ -130,16 +129,20 @@ class TritonEngine:
         entries = sum(irrep.dim**2 for irrep in group_fourier(self.group).irreps)
         partial = torch.zeros(splits, entries, rows, fields_out, device=x.device, dtype=torch.float32)
         if sites:
-            tiles = lambda tile: (_ceil(rows, tile["K"]), _ceil(fields_out, tile["N"]), splits)  # noqa: E731
-            with torch.cuda.device_of(x):
-                self.correlations[tiles](
-                    *(x, plain.to(x.dtype), partial, _shift(self.group, size, x.device)),
-                    *(len(x), fields_in, fields_out, *x.shape[2:], *plain.shape[2:], padding, _SITES_A_SPLIT),
-                    CELLS=size * size,
-                    PRECISION=_precision(x),
-                    TYPE=_multiplied_as(x.dtype),
-                )
+            _launch(
+                self.correlations,
+                lambda tile: (_ceil(rows, tile["K"]), _ceil(fields_out, tile["N"]), splits),
+                *(x, plain.to(x.dtype), partial, _shift(self.group, size, x.device)),
+                *(len(x), fields_in, fields_out, *x.shape[2:], *plain.shape[2:], padding, _SITES_A_SPLIT),
+                CELLS=size * size,
+            )
         return self._unpack(partial.sum(0), weight, size)
+
+
+def _launch(kernel: Any, grid: Any, x: Tensor, *arguments: Any, **constants: Any) -> None:
+    """Of maps x, on their device: Triton would take the current one, whichever holds them."""
+    with torch.cuda.device_of(x):
+        kernel[grid](x, *arguments, **constants, PRECISION=_precision(x), TYPE=_multiplied_as(x.dtype))
 
 
 def _ceil(a: int, b: int) -> int:

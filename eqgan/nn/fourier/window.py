@@ -46,12 +46,7 @@ class Window(NamedTuple):
         return Blocks(self.stride, self.transposed, self.cut)
 
     def require_sense(self) -> None:
-        """Raises ValueError for numbers that are no layer's, RuntimeError for derivatives taken forwards."""
-        if is_differentiated_forwards():
-            raise RuntimeError(
-                "eqgan::group_conv2d has no forward-mode derivatives (torch.func.jvp, forward_ad): use a "
-                "layer, whose filter bank has them, or reverse mode"
-            )
+        """Raises ValueError for numbers that are no layer's."""
         if self.size < 1:
             raise ValueError(f"expected a window of at least 1 cell a side, got {self.size}")
         whole = not self.transposed and not self.padding and self.size % max(self.stride, 1) == 0
@@ -80,8 +75,18 @@ class Window(NamedTuple):
             )
 
 
+def refuse_forward_mode() -> None:
+    """Raises RuntimeError where derivatives are taken forwards, which torch would say are zero."""
+    if is_differentiated_forwards():
+        raise RuntimeError(
+            "eqgan::group_conv2d has no forward-mode derivatives (torch.func.jvp, forward_ad): use a layer, "
+            "whose filter bank has them, or reverse mode"
+        )
+
+
 def output_shape(x: Tensor, weight: Tensor, window: Window) -> list[Any]:
-    """Raises ValueError unless maps, weight and window are of one layer."""
+    """Raises ValueError unless maps, weight and window are of one layer; RuntimeError in forward mode."""
+    refuse_forward_mode()
     order, cells = window.group.order, window.size**2
     entries = weight.shape[2] if weight.ndim == 3 else 0
     window.require_sense()
