@@ -2,9 +2,11 @@
 
     pip install -e . onnx onnxscript onnxruntime && python docs/tutorial.py
 
-Half a minute on a laptop. What it prints is at the end of this file, and a test checks it. To use your own
-images, put them into one folder a class, `photos/train/cats/1.png` and for tests `photos/test/cats/2.png`,
-and write `--data photos --size 28`.
+Half a minute on two cores. What it prints is at the end of this file, and a test checks it.
+
+To use your own images, put them into one folder a class, `photos/train/cats/1.png` and for tests
+`photos/test/cats/2.png`, write `--data photos --size 28` in step 2, and read the images of step 3 as its
+comment says; step 4 stays as it is. `eqgan predict logs/galaxies photo.png` asks without any of this.
 """
 
 from pathlib import Path
@@ -54,12 +56,17 @@ print("every test error below 5 %:", max(errors.values()) < 0.05)
 # Not nearly invariant, after much augmentation: exactly, by construction. In float64 it can be seen.
 
 network = load_classifier("logs/galaxies").double()
+# Networks take values from -1 to 1, at the size they were trained on. Of files:
+#   from eqgan.data.folder import read_images
+#   files = sorted(Path("photos/test").rglob("*.png"))[:8]
+#   images = read_images(files, network.image_shape).double() / 127.5 - 1
 images = torch.from_numpy(arrays["x_test"][:8])[:, None].double() / 127.5 - 1
 assert_invariant(network, images, P4)
 print("invariant under", network.group, "to 1e-10")
 
 # ---- 4. Export ----------------------------------------------------------------------
-# To run elsewhere, without this package and without torch.
+# To run elsewhere, without this package and without torch. It takes the same values from -1 to 1, float32 of
+# shape (batch, channels, 28, 28), and answers with logits in the order of network.class_names.
 
 network.float()
 batch = {0: torch.export.Dim("batch")}
@@ -72,10 +79,12 @@ upright, turned = (session.run(None, {name: x.numpy()})[0] for x in (few, few.ro
 with torch.no_grad():
     print("the same numbers elsewhere:", np.allclose(upright, network(few).numpy(), atol=1e-4))
 print("the same numbers for turned images:", np.allclose(upright, turned, atol=1e-4))
+print("one logit for each of:", *network.class_names)
 print("files:", *(path for path in ("galaxies.npz", "galaxies.onnx") if Path(path).is_file()))
 
 # every test error below 5 %: True
 # invariant under p4 to 1e-10
 # the same numbers elsewhere: True
 # the same numbers for turned images: True
+# one logit for each of: 0 1
 # files: galaxies.npz galaxies.onnx
