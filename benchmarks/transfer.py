@@ -5,8 +5,8 @@
     python benchmarks/transfer.py --target lens --epochs 20 --out lens.json --picture lens.png
     python benchmarks/transfer.py --check                              # minutes, on the embedded digits
 
-A plain network is trained on other images first (`--source`); plain_pretrained and the inflated rows start
-from it, the latter as its exact group average. Each row is a file configs/classify/transfer_<row>.yaml. The
+A plain network is trained on other images first (`--source`); the pretrained rows and the inflated ones start
+from it, the latter as its exact group average. Two rows have rates that halve from stage to stage. Each row is a file configs/classify/transfer_<row>.yaml. The
 quick form has networks half as wide, a third of the epochs (a fifth on the source) and a score on validation
 images every fifth, so that with four epochs only the last is scored; all else is the configs'. All runs of a
 form take the same number of steps, whatever the share of the images. Of the epochs with a score that with the
@@ -43,6 +43,7 @@ from speed import write
 FROM_SCRATCH = ("plain", "plain_rotation", "p4")
 STARTED = (
     "plain_pretrained",
+    "plain_pretrained_decay",
     "inflated",
     "inflated_head",
     "inflated_last_stage",
