@@ -31,7 +31,7 @@ import torch.nn.functional as F
 from speed import alternate, convolutions_by
 
 from eqgan.files import atomic_write
-from eqgan.groups import P2, P4, P4M, FieldType, PlaneGroup, regular, scalar
+from eqgan.groups import P2, P2MM, P4, P4M, PM, FieldType, PlaneGroup, regular, scalar
 from eqgan.memory import keep_freed_memory
 from eqgan.nn import GroupConv2d, UpsampleConv2d
 from eqgan.nn.fourier.choice import LIFTING_KINDS, Layer, instruction_set
@@ -39,6 +39,7 @@ from eqgan.nn.fourier.native import output_side
 from eqgan.training.report import versions
 
 RESULTS = Path(__file__).resolve().parent / "results" / "fast_conv.json"
+GROUPS = P2, P4, P4M, PM, P2MM  # what the choice is fitted to
 RESULTS_GPU = RESULTS.with_name("fast_conv_cuda.json")
 
 
@@ -184,9 +185,9 @@ def gates() -> list[Case]:
 def grid() -> list[Case]:
     """What the choice is fitted to, down to where nothing is gained."""
     fields = [(4, 4), (8, 16), (32, 8), (32, 32)]
-    threes = itertools.product((P2, P4, P4M), fields, (28, 14, 7), (3,), (1, 8))
+    threes = itertools.product(GROUPS, fields, (28, 14, 7), (3,), (1, 8))
     others = itertools.product((P4, P4M), fields[1:2], (14, 7), (2, 4, 5), (2, 16))
-    large = itertools.product((P2, P4, P4M), [(16, 32)], (14,), (3,), (64,))
+    large = itertools.product(GROUPS, [(16, 32)], (14,), (3,), (64,))
     return [Case(*case) for case in (*threes, *others, *large)]
 
 
@@ -205,10 +206,32 @@ def held_out(count: int = 48) -> list[Case]:
     ]
 
 
+def mirrors_held_out(count: int = 48) -> list[Case]:
+    """The groups that the other draws do not have, over all kinds of layers."""
+    draw = random.Random(7)
+    found = []
+    for _ in range(count):
+        kind = draw.choice(["regular", "regular", "halved", "doubled", "lifting", "lifting, halved"])
+        lifts, strided = kind.startswith("lifting"), kind.endswith(("halved", "doubled"))
+        found.append(
+            Case(
+                draw.choice([PM, P2MM]),
+                (draw.choice([1, 1, 3] if lifts else [2, 3, 6, 12, 24]), draw.choice([3, 6, 11, 16, 24])),
+                draw.choice([8, 10, 12, 16, 20, 24, 32]),
+                4 if strided else draw.choice([3, 3, 4, 5]),
+                draw.choice([1, 4, 8, 16, 32, 64]),
+                lifting=lifts,
+                stride=2 if strided else 1,
+                transposed=kind == "doubled",
+            )
+        )
+    return found
+
+
 def lifting() -> list[Case]:
     """From one plane and from three."""
     fields = [(1, 8), (1, 32), (3, 16)]
-    threes = itertools.product((P2, P4, P4M), fields, (28, 10), (3,), (1, 8, 64))
+    threes = itertools.product(GROUPS, fields, (28, 10), (3,), (1, 8, 64))
     others = itertools.product((P4, P4M), [(1, 16), (3, 16)], (14,), (2, 4, 5, 7), (4, 32))
     return [Case(*case, lifting=True) for case in (*threes, *others)]
 
@@ -232,7 +255,7 @@ def lifting_held_out(count: int = 32) -> list[Case]:
 def strided() -> list[Case]:
     """A map is halved, as in the default discriminators."""
     fields = [(4, 8), (16, 32), (32, 8)]
-    fours = itertools.product((P2, P4, P4M), fields, (28, 14), (4,), (8, 64))
+    fours = itertools.product(GROUPS, fields, (28, 14), (4,), (8, 64))
     sixes = itertools.product((P4, P4M), [(8, 16)], (16,), (6,), (4, 32))
     return [Case(*case, stride=2) for case in (*fours, *sixes)]
 
@@ -254,7 +277,7 @@ def strided_held_out(count: int = 24) -> list[Case]:
 
 def strided_lifting() -> list[Case]:
     """Images are halved; three by three only odd sides, exactly."""
-    fours = itertools.product((P2, P4, P4M), [(1, 8), (1, 32)], (28,), (4,), (1, 8, 64))
+    fours = itertools.product(GROUPS, [(1, 8), (1, 32)], (28,), (4,), (1, 8, 64))
     large = itertools.product((P4, P4M), [(1, 16)], (56,), (4,), (16,))
     threes = itertools.product((P4, P4M), [(1, 16), (3, 8)], (15, 29), (3,), (4, 32))
     fives = itertools.product((P4, P4M), [(1, 16)], (29,), (5,), (16,))
@@ -283,7 +306,7 @@ def strided_lifting_held_out(count: int = 24) -> list[Case]:
 def transposed() -> list[Case]:
     """A map is doubled, as in the generators."""
     fields = [(8, 4), (32, 16), (8, 32)]
-    fours = itertools.product((P2, P4, P4M), fields, (14, 7), (4,), (8, 64))
+    fours = itertools.product(GROUPS, fields, (14, 7), (4,), (8, 64))
     sixes = itertools.product((P4, P4M), [(16, 8)], (8,), (6,), (4, 32))
     return [Case(*case, stride=2, transposed=True) for case in (*fours, *sixes)]
 
@@ -307,7 +330,7 @@ def transposed_held_out(count: int = 24) -> list[Case]:
 def whole() -> list[Case]:
     """The last layer of a discriminator: maps as large as the window."""
     fields = [(8, 8), (16, 32), (32, 16)]
-    sevens = itertools.product((P2, P4, P4M), fields, (7,), (1, 8, 64))
+    sevens = itertools.product(GROUPS, fields, (7,), (1, 8, 64))
     fours = itertools.product((P4, P4M), [(16, 16), (64, 8)], (4,), (4, 32, 128))
     return [Case(g, pair, side, side, batch, whole=True) for g, pair, side, batch in (*sevens, *fours)]
 
@@ -336,6 +359,7 @@ ON_CPU = {
     "gates": (gates, 31),
     "grid": (grid, 15),
     "held_out": (held_out, 15),
+    "mirrors_held_out": (mirrors_held_out, 9),
     "lifting": (lifting, 9),
     "lifting_held_out": (lifting_held_out, 9),
     "strided": (strided, 9),

@@ -6,13 +6,13 @@
     python benchmarks/transfer.py --check                              # minutes, on the embedded digits
 
 A plain network is trained on other images first (`--source`); the pretrained rows and the inflated ones start
-from it, the latter as its exact group average. Two rows have rates that halve from stage to stage. Each row is
-a file configs/classify/transfer_<row>.yaml. The quick form has networks half as wide, a third of the epochs (a
-fifth on the source) and a score on validation images every fifth, so that with four epochs only the last is
-scored; all else is the configs'. All runs of a form take the same number of steps, whatever the share of the
-images. Of the epochs with a score that with the best is tested; validation images are a tenth of all training
-images and none of the share. Reported is the area under the ROC curve on test images as they are and turned by
-any angle, and, under "started_from", what the plain networks reached on the source.
+from it, the latter as its exact group average. Two rows have rates that halve from stage to stage. Each row
+is a file configs/classify/transfer_<row>.yaml. The quick form has networks half as wide, a third of the
+epochs (a fifth on the source) and a score on validation images every fifth, so that with four epochs only the
+last is scored; all else is the configs'. All runs of a form take the same number of steps, whatever the share
+of the images. Of the epochs with a score that with the best is tested; validation images are a tenth of all
+training images and none of the share. Reported is the area under the ROC curve on test images as they are and
+turned by any angle, and, under "started_from", what the plain networks reached on the source.
 
 Each run is `eqgan classify` in a process of its own, with one thread; runs that are finished are not
 repeated. Results file and picture are written anew after every run.

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from eqgan.groups import P2, P2MM, P4, P4M, regular, scalar
+from eqgan.groups import P2, P2MM, P4, P4M, PM, regular, scalar
 from eqgan.groups.fourier import group_fourier, table_fourier
 from eqgan.nn import GroupConv2d
 from eqgan.nn.fourier import FourierPath, build, choice, convolution_paths, engine
@@ -33,7 +33,7 @@ from tests.nn.against_bank import (
 )
 
 op = torch.ops.eqgan.group_conv2d
-PLANES = [P2, P4, P2MM, P4M]
+PLANES = [P2, P4, PM, P2MM, P4M]
 pytestmark = pytest.mark.usefixtures("forced")
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from eqgan.groups import P2, P2MM, P4, P4M, regular, scalar
+from eqgan.groups import P2, P2MM, P4, P4M, PM, regular, scalar
 from eqgan.nn import GroupPool, LiftingConv2d
 from eqgan.nn.fourier import choice, convolution_paths, engine, lifting
 from eqgan.nn.fourier.tables import FilterTables
@@ -30,7 +30,7 @@ from tests.nn.against_bank import (
 from tests.oracles.conv import lifting_convolution
 
 op = torch.ops.eqgan.group_conv2d
-PLANES = [P2, P4, P2MM, P4M]
+PLANES = [P2, P4, PM, P2MM, P4M]
 pytestmark = pytest.mark.usefixtures("forced")
 
 

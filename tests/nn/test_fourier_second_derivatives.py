@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eqgan.groups import P2, P2MM, P4, P4M
+from eqgan.groups import P2, P2MM, P4, P4M, PM
 from eqgan.nn.fourier import by_bank
 from eqgan.nn.fourier.window import flat_generators
 from tests.nn.against_bank import close, needs_engine
@@ -18,7 +18,7 @@ KINDS = "regular", "lifting", "strided", "transposed", "cut"
 @st.composite
 def layers(draw):
     """A window and maps that it fits, of every kind of layer."""
-    plane, kind = draw(st.sampled_from([P2, P4, P2MM, P4M])), draw(st.sampled_from(KINDS))
+    plane, kind = draw(st.sampled_from([P2, P4, PM, P2MM, P4M])), draw(st.sampled_from(KINDS))
     fields = draw(st.integers(1, 5)), draw(st.integers(1, 7))
     more = st.integers(0, 9)
     if kind in ("regular", "lifting"):
