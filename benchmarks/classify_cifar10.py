@@ -1,7 +1,7 @@
 """All-CNN-C over z2, p4 and p4m, and ResNet-44 over p4m, on the same images of CIFAR-10.
 
     python benchmarks/classify_cifar10.py --data-root DIR               # the papers' settings, for a GPU
-    python benchmarks/classify_cifar10.py --data-root DIR --quick       # some 75 minutes on one thread
+    python benchmarks/classify_cifar10.py --data-root DIR --quick       # some 100 minutes on one thread
     python benchmarks/classify_cifar10.py --rows allcnn_z2,allcnn_p4 --seeds 0,1 --fractions 1,0.1
     python benchmarks/classify_cifar10.py --check                       # a minute, on the embedded digits
 
