@@ -422,7 +422,7 @@ def main() -> None:
             known = place_for(result["cases"], {"part": part, **case.name})
             missing = tuple(kind for kind in case.layer.kinds if kind in options.kinds and kind not in known)
             if missing:
-                known["rounds"] = options.rounds or rounds
+                known |= {"rounds": options.rounds or rounds, "torch": torch.__version__}
                 known |= measure(case, missing, known["rounds"], options.device)
                 ratios = (known[kind]["ratio_of_least"] for kind in missing)
                 print(part, case[0], *case[1:], *ratios, flush=True)
