@@ -111,8 +111,9 @@ def limited(gib: float, side: int, threads: int) -> dict[str, Any]:
         settings["bytes"] = sum(path.stat().st_size for path in store.iterdir())
         runs = {path.suffix[1:]: train_within(limit, path, threads) for path in (store, archive)}
         runs["npz_without_limit"] = train_within(None, archive, threads)
-    of_memory = runs["store"]["training_seconds"] / runs["npz_without_limit"]["training_seconds"]
-    return {"settings": settings, **runs, "training_over_memory": round(of_memory, 3)}
+    mapped, loaded = (runs[name]["training_seconds"] for name in ("store", "npz_without_limit"))
+    over_memory = round(mapped / loaded, 3) if mapped and loaded else None
+    return {"settings": settings, **runs, "training_over_memory": over_memory}
 
 
 def blocks(count: int, side: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
