@@ -20,6 +20,9 @@ from eqgan.nn import act
 
 Network = nn.Module | Callable[[Tensor], Tensor]
 
+_VALUES_AT_ONCE = 2**19
+"""Of images in float64: a convolution there lays out every window of a batch, many times as much memory."""
+
 
 @dataclass(frozen=True)
 class ElementError:
@@ -124,16 +127,21 @@ def invariance_error(
     if len(images) < 2:
         raise ValueError(f"expected at least 2 images to measure the spread of scores, got {len(images)}")
     dtype = next((p.dtype for p in network.parameters()), torch.float64)
+    at_once = max(1, _VALUES_AT_ONCE // images[0].numel())
+
+    def scores(images: Tensor) -> Tensor:
+        return torch.cat([network(few) for few in images.split(at_once)])
+
     try:
         with evaluating(network.double()):
             images = images.double()
-            reference = network(images)
+            reference = scores(images)
             spread = reference.std(0).clamp_min(0)
             if not bool((spread > 0).any()):
                 raise ValueError("the network gives every image the same score; its invariance says nothing")
             image_type = scalar(group, images.shape[1])
             errors = [
-                (network(act(g, images, image_type)) - reference).abs().mean(0) for g in range(1, group.order)
+                (scores(act(g, images, image_type)) - reference).abs().mean(0) for g in range(1, group.order)
             ]
     finally:
         network.to(dtype)

@@ -54,6 +54,23 @@ def test_from_its_definition(x):
     assert invariance_error(Score(corner), x, P4) == pytest.approx(expected.item(), rel=1e-12)
 
 
+def test_large_images_go_through_the_network_few_at_a_time():
+    class Watched(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.batches = []
+
+        def forward(self, x):
+            self.batches.append(len(x))
+            return (x * torch.linspace(0, 1, x.shape[-1], dtype=x.dtype)).sum((1, 2, 3))
+
+    images, network = torch.rand(5, 1, 512, 512, dtype=torch.float64), Watched()
+    error = invariance_error(network, images, P2)
+    assert network.batches == [2, 2, 1, 2, 2, 1]
+    scores, turned = Watched()(images), Watched()(images.rot90(2, (2, 3)))
+    assert error == pytest.approx(((scores - turned).abs().mean() / scores.std()).item(), rel=1e-12)
+
+
 def test_it_grows_with_what_breaks_the_symmetry(x):
     errors = [
         invariance_error(Score(lambda x, e=e: x.mean((1, 2, 3)) + e * x[:, 0, 0, 0]), x, P4)
