@@ -64,21 +64,20 @@ def theirs(peer: str, group: str, first: int, second: int) -> Callable[[torch.Te
     return Plain()
 
 
-def peers(case: tuple[str, int, int, int]) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
+def peers(group: str, first: int, second: int) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
     """Those that can be had, with the reason printed for any other."""
     found = {}
     for peer in PEERS:
         try:
-            found[peer] = theirs(peer, *case[:3])
+            found[peer] = theirs(peer, group, first, second)
         except Exception as error:  # of any kind: they are older than the NumPy they meet
-            print(f"{peer} has no {case[0]} here: {type(error).__name__}: {error}", file=sys.stderr)
+            print(f"{peer} has no {group} here: {type(error).__name__}: {error}", file=sys.stderr)
     return found
 
 
-def measure(case: tuple[str, int, int, int], rounds: int) -> dict[str, Any]:
+def measure(group: str, first: int, second: int, side: int, rounds: int) -> dict[str, Any]:
     """Ratios to each peer; empty if there is none."""
-    group, first, second, side = case
-    if not (layers := peers(case)):
+    if not (layers := peers(group, first, second)):
         return {}
     known, plane = [*layers], PLANE_GROUPS[group]
     for way in ("auto", "bank"):
@@ -106,12 +105,12 @@ def main() -> None:
     options = parser_of_rounds(__doc__, 15, RESULTS).parse_args()
     keep_freed_memory()
     rows = []
-    for case in CASES:
-        if not (found := measure(case, options.rounds)):
+    for group, first, second, side in CASES:
+        if not (found := measure(group, first, second, side, options.rounds)):
             continue
-        rows.append({**dict(zip(("group", "fields", "side"), (case[0], [*case[1:3]], case[3]))), **found})
+        rows.append({"group": group, "fields": [first, second], "side": side, **found})
         told = (f"{kind} {way} {r['ratio']}" for kind, ways in found.items() for way, r in ways.items())
-        print(*case, *told, flush=True)
+        print(group, first, second, side, *told, flush=True)
     if not rows:
         raise SystemExit(f"expected {' or '.join(PEERS)} to compare with: pip install e2cnn")
     installed = {peer: importlib.metadata.version(peer) for peer in PEERS if importlib.util.find_spec(peer)}
