@@ -67,6 +67,13 @@ template <int N> INLINE VEC load(const Half *p) {
 
 // To the nearest, ties to even; not-a-number stays so.
 template <int N> INLINE void store(Half *p, VEC v) {
+#if PAIRS
+  if (N == 16) {  // one instruction; what is below the least normal number becomes zero
+    const __m256bh rounded = _mm512_cvtneps_pbh(*(const __m512 *)&v);
+    __builtin_memcpy(p, &rounded, sizeof rounded);
+    return;
+  }
+#endif
   typedef typename Vector<N>::bits Bits;
   const Bits bits = (Bits)v, none = (Bits)(v != v);
   const Bits rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
@@ -90,6 +97,10 @@ INLINE Sixteen dot(Sixteen sum, Sixteen x, float w) {
   return (Sixteen)_mm512_dpbf16_ps((__m512)sum, (__m512bh)x, (__m512bh)_mm512_set1_ps(w));
 }
 
+INLINE Sixteen dot(Sixteen sum, Sixteen x, Sixteen y) {
+  return (Sixteen)_mm512_dpbf16_ps((__m512)sum, (__m512bh)x, (__m512bh)y);
+}
+
 // Thirty-two numbers as bfloat16 in a row.
 INLINE Sixteen halve(Sixteen lower, Sixteen upper) {
   return (Sixteen)_mm512_cvtne2ps_pbh((__m512)upper, (__m512)lower);
@@ -102,13 +113,18 @@ INLINE Sixteen pair(Sixteen first, Sixteen second) {
   return (Sixteen)_mm512_permutexvar_epi16(order, (__m512i)halve(first, second));
 }
 #else
-template <class V> INLINE V dot(V sum, V, float) { return sum; }
+template <class V, class W> INLINE V dot(V sum, V, W) { return sum; }
 #endif
 
 // sum + x w, or, of pairs, the sum of two products.
 template <int N, bool LOWER> INLINE VEC multiply_add(VEC sum, VEC x, float w) {
   if (LOWER) return dot(sum, x, w);
   return sum + x * w;
+}
+
+template <int N, bool LOWER> INLINE VEC multiply_add(VEC sum, VEC x, VEC y) {
+  if (LOWER) return dot(sum, x, y);
+  return sum + x * y;
 }
 
 const int TILE = REGISTERS == 32 ? 8 : 4;        // filter columns of a product tile, and of the packed layout
@@ -741,20 +757,26 @@ void pair_rows(const float *from, index_t stride, float *to, index_t to_stride, 
     }
 }
 
-// The packed filter, rows of each tile two by two.
+// Of tiles of columns the rows two by two, to where they lie or elsewhere; returns where the next would go.
+float *pair_tiles(const float *from, index_t rows, index_t columns, float *to) {
+  for (index_t n = 0; n < columns; n += TILE, from += rows * TILE)
+    for (index_t k = 0; k < rows; k += 2, to += TILE) {
+      Sixteen first = {}, second = {};
+      for (int i = 0; i < TILE; i++) first[i] = from[k * TILE + i];
+      for (int i = 0; i < TILE && k + 1 < rows; i++) second[i] = from[(k + 1) * TILE + i];
+      const Sixteen made = pair(first, second);
+      for (int i = 0; i < TILE; i++) to[i] = made[i];
+    }
+  return to;
+}
+
+// The packed filter.
 void pair_filter(const Plan &p, float *to) {
-  const Task &t = p.t;
-  const float *from = t.filter;
+  const float *from = p.t.filter;
   for (int irrep = 0; irrep < IRREPS; irrep++) {
-    const index_t d = IRREP_DIM[irrep], rows = t.in * t.cells * d;
-    for (index_t n = 0; n < t.other * d; n += TILE, from += rows * TILE)
-      for (index_t k = 0; k < rows; k += 2, to += TILE) {
-        Sixteen first = {}, second = {};
-        for (int i = 0; i < TILE; i++) first[i] = from[k * TILE + i];
-        for (int i = 0; i < TILE && k + 1 < rows; i++) second[i] = from[(k + 1) * TILE + i];
-        const Sixteen made = pair(first, second);
-        for (int i = 0; i < TILE; i++) to[i] = made[i];
-      }
+    const index_t rows = p.t.in * p.t.cells * IRREP_DIM[irrep], columns = p.t.other * IRREP_DIM[irrep];
+    to = pair_tiles(from, rows, columns, to);
+    from += rows * round_up(columns, TILE);
   }
 }
 
@@ -783,6 +805,8 @@ void pair_plain(const Plan &p, index_t positions, const float *transposed, float
   }
 }
 #else
+void pair_rows(const float *, index_t, float *, index_t, index_t, index_t) {}
+float *pair_tiles(const float *, index_t, index_t, float *to) { return to; }
 void pair_filter(const Plan &, float *) {}
 void halve_rows(const float *, index_t, float *, index_t, index_t) {}
 void pair_features(const Plan &, index_t, index_t, float *) {}

@@ -170,50 +170,62 @@ template <class T> void make_patches(const LiftingPlan &p, const LiftingBlocks &
   }
 }
 
+// Whether patches of such planes, which are of that type exactly, are multiplied as pairs of bfloat16.
+template <class X> struct InPairs {
+  static const bool value = false;
+};
+template <> struct InPairs<Half> {
+  static const bool value = PAIRS;
+};
+
 // c[n][x] = bias[n] + sum_k f[k][x] w[k][n]
-template <int COLUMNS, int VECTORS, class From, class To>
+template <bool LOWER, int COLUMNS, int VECTORS, class From, class To>
 void lift_tile(const From *f, index_t stride, const float *w, index_t rows, const float *bias, To *c, index_t to_stride) {
   Lanes sum[COLUMNS][VECTORS];
   UNROLL for (int n = 0; n < COLUMNS; n++)
     UNROLL for (int v = 0; v < VECTORS; v++) sum[n][v] = Lanes{} + bias[n];
-  accumulate<COLUMNS, VECTORS, false>(sum, f, stride, w, rows);
+  accumulate<COLUMNS, VECTORS, LOWER>(sum, f, stride, w, rows);
   UNROLL for (int n = 0; n < COLUMNS; n++)
     UNROLL for (int v = 0; v < VECTORS; v++) store<LANES>(c + n * to_stride + v * LANES, sum[n][v]);
 }
 
-template <int COLUMNS, class From, class To>
+template <bool LOWER, int COLUMNS, class From, class To>
 INLINE void lift_columns(const From *f, index_t stride, const float *w, index_t rows, const float *bias, To *c,
                          index_t to_stride, index_t positions) {
   for (Spans s(positions); s.next();)
     switch (s.width) {
-      case 1: lift_tile<COLUMNS, 1>(f + s.at, stride, w, rows, bias, c + s.at, to_stride); break;
-      case 2: lift_tile<COLUMNS, 2>(f + s.at, stride, w, rows, bias, c + s.at, to_stride); break;
-      default: lift_tile<COLUMNS, WIDE>(f + s.at, stride, w, rows, bias, c + s.at, to_stride);
+      case 1: lift_tile<LOWER, COLUMNS, 1>(f + s.at, stride, w, rows, bias, c + s.at, to_stride); break;
+      case 2: lift_tile<LOWER, COLUMNS, 2>(f + s.at, stride, w, rows, bias, c + s.at, to_stride); break;
+      default: lift_tile<LOWER, COLUMNS, WIDE>(f + s.at, stride, w, rows, bias, c + s.at, to_stride);
     }
 }
 
 // All columns, tile by tile, the last ones one by one.
-template <class From, class To>
+template <bool LOWER, class From, class To>
 void lift_product(const From *f, index_t stride, const float *w, index_t rows, const float *bias, To *c,
                   index_t to_stride, index_t positions, index_t columns) {
   index_t n = 0;
   for (; n + TILE <= columns; n += TILE)
-    lift_columns<TILE>(f, stride, w + n * rows, rows, bias + n, c + n * to_stride, to_stride, positions);
+    lift_columns<LOWER, TILE>(f, stride, w + n * rows, rows, bias + n, c + n * to_stride, to_stride, positions);
   w += n * rows;
-  for (; n < columns; n++, w++) lift_columns<1>(f, stride, w, rows, bias + n, c + n * to_stride, to_stride, positions);
+  for (; n < columns; n++, w++) lift_columns<LOWER, 1>(f, stride, w, rows, bias + n, c + n * to_stride, to_stride, positions);
 }
 
 template <class X, class Y> void lift(const LiftingPlan &p, index_t number, float *scratch) {
   const Task &t = p.t;
   float *patches = scratch + p.patches, *staged = scratch + p.staged, *bias = scratch + p.bias;
   float *filter = scratch + p.filter;
+  const bool lower = InPairs<X>::value;
+  const index_t rows = lower ? ceil_div(p.patch_rows, 2) : p.patch_rows;
   expand_filter(p, filter);
+  if (lower) pair_tiles(filter, p.patch_rows, p.channels, filter);
   clear(staged, t.in * p.staged_plane + 2 * LANES);
   for (index_t n = 0; n < p.channels; n++) bias[n] = t.bias ? t.bias[n / ORDER] : 0;
   for (LiftingBlocks b(p, number, 1); b.next();) {
     make_patches<X>(p, b, staged, patches);
-    lift_product(patches, p.patch_stride, filter, p.patch_rows, bias, static_cast<Y *>(t.out) + b.start(0),
-                 t.out_height * t.out_width, b.positions, p.channels);
+    if (lower) pair_rows(patches, p.patch_stride, patches, p.patch_stride, p.patch_rows, b.positions);
+    lift_product<lower>(patches, p.patch_stride, filter, rows, bias, static_cast<Y *>(t.out) + b.start(0),
+                        t.out_height * t.out_width, b.positions, p.channels);
   }
 }
 
@@ -223,29 +235,35 @@ template <class T> struct LiftingChunk {
   const T *z[MOST_BLOCKS];  // of the first channel
 };
 
+// A vector of the output's gradient; where it is multiplied in pairs, twice as many numbers as they lie.
+template <bool LOWER, class T> INLINE Lanes load_plain(const T *p) {
+  return LOWER ? load<LANES>(reinterpret_cast<const float *>(p)) : load<LANES>(p);
+}
+
 // sums[k][n] += f[k][x] z[n][x], lane by lane; `tail` holds what is left of z after whole vectors, and zeros.
-template <int ROWS, int COLUMNS, class T>
+template <bool LOWER, int ROWS, int COLUMNS, class T>
 void dot_tile(const LiftingPlan &p, const LiftingChunk<T> &chunk, const float *f, index_t channel, const float *tail,
               float *sums) {
-  const index_t plane = p.t.out_height * p.t.out_width;
+  const index_t plane = p.t.out_height * p.t.out_width, part = LOWER ? 2 : 1;
   Lanes sum[ROWS][COLUMNS];
   UNROLL for (int k = 0; k < ROWS; k++)
     UNROLL for (int n = 0; n < COLUMNS; n++) sum[k][n] = load<LANES>(sums + (k * p.channels + n) * LANES);
   for (index_t i = 0; i < chunk.count; i++, f += (p.patch_rows + 1) * p.patch_stride, tail += p.channels * LANES) {
     const T *z = chunk.z[i] + channel * plane;
     index_t x = 0;
-    for (; x + LANES <= chunk.positions[i]; x += LANES) {
+    for (; x + part * LANES <= chunk.positions[i]; x += part * LANES) {
       Lanes y[COLUMNS];
-      UNROLL for (int n = 0; n < COLUMNS; n++) y[n] = load<LANES>(z + n * plane + x);
+      UNROLL for (int n = 0; n < COLUMNS; n++) y[n] = load_plain<LOWER>(z + n * plane + x);
       UNROLL for (int k = 0; k < ROWS; k++) {
-        const Lanes a = load<LANES>(f + k * p.patch_stride + x);
-        UNROLL for (int n = 0; n < COLUMNS; n++) sum[k][n] += a * y[n];
+        const Lanes a = load<LANES>(f + k * p.patch_stride + x / part);
+        UNROLL for (int n = 0; n < COLUMNS; n++) sum[k][n] = multiply_add<LANES, LOWER>(sum[k][n], a, y[n]);
       }
     }
     if (x == chunk.positions[i]) continue;
     UNROLL for (int k = 0; k < ROWS; k++) {
-      const Lanes a = load<LANES>(f + k * p.patch_stride + x);
-      UNROLL for (int n = 0; n < COLUMNS; n++) sum[k][n] += a * load<LANES>(tail + n * LANES);
+      const Lanes a = load<LANES>(f + k * p.patch_stride + x / part);
+      UNROLL for (int n = 0; n < COLUMNS; n++)
+        sum[k][n] = multiply_add<LANES, LOWER>(sum[k][n], a, load<LANES>(tail + n * LANES));
     }
   }
   UNROLL for (int k = 0; k < ROWS; k++)
@@ -254,22 +272,22 @@ void dot_tile(const LiftingPlan &p, const LiftingChunk<T> &chunk, const float *f
 
 const int DOT_ROWS = REGISTERS == 32 ? 5 : 2;
 
-template <int ROWS, int COLUMNS, class T>
+template <bool LOWER, int ROWS, int COLUMNS, class T>
 INLINE index_t dot_rows(const LiftingPlan &p, const LiftingChunk<T> &chunk, const float *patches, index_t channel,
                         const float *tails, float *sums, index_t k) {
   for (; k + ROWS <= p.patch_rows + 1; k += ROWS)
-    dot_tile<ROWS, COLUMNS>(p, chunk, patches + k * p.patch_stride, channel, tails + channel * LANES,
+    dot_tile<LOWER, ROWS, COLUMNS>(p, chunk, patches + k * p.patch_stride, channel, tails + channel * LANES,
                             sums + (k * p.channels + channel) * LANES);
   return k;
 }
 
-template <int COLUMNS, class T>
+template <bool LOWER, int COLUMNS, class T>
 INLINE index_t dot_columns(const LiftingPlan &p, const LiftingChunk<T> &chunk, const float *patches, const float *tails,
                            float *sums, index_t channel) {
   for (; channel + COLUMNS <= p.channels; channel += COLUMNS) {
-    index_t k = dot_rows<DOT_ROWS, COLUMNS>(p, chunk, patches, channel, tails, sums, 0);
-    k = dot_rows<2, COLUMNS>(p, chunk, patches, channel, tails, sums, k);
-    dot_rows<1, COLUMNS>(p, chunk, patches, channel, tails, sums, k);
+    index_t k = dot_rows<LOWER, DOT_ROWS, COLUMNS>(p, chunk, patches, channel, tails, sums, 0);
+    k = dot_rows<LOWER, 2, COLUMNS>(p, chunk, patches, channel, tails, sums, k);
+    dot_rows<LOWER, 1, COLUMNS>(p, chunk, patches, channel, tails, sums, k);
   }
   return channel;
 }
@@ -280,16 +298,36 @@ INLINE float sum_of_lanes(const float *p) {
   return (sum[0] + sum[2]) + (sum[1] + sum[3]);
 }
 
-// What is left of each channel after whole vectors.
-template <class T> INLINE void cut_tails(const LiftingPlan &p, const T *z, index_t positions, float *tails) {
-  const index_t plane = p.t.out_height * p.t.out_width, rest = positions % LANES;
-  for (index_t n = 0; n < p.channels && rest; n++)
-    for (index_t i = 0; i < LANES; i++) tails[n * LANES + i] = i < rest ? one(z + n * plane + positions - rest + i) : 0;
+// What is left of each channel after whole vectors, and zeros.
+template <bool LOWER, class T> INLINE void cut_tails(const LiftingPlan &p, const T *z, index_t positions, float *tails) {
+  const index_t plane = p.t.out_height * p.t.out_width, numbers = LOWER ? 2 * LANES : LANES, rest = positions % numbers;
+  for (index_t n = 0; n < p.channels && rest; n++, tails += LANES) {
+    const T *from = z + n * plane + positions - rest;
+    clear(tails, LANES);
+    if (LOWER)
+      __builtin_memcpy(reinterpret_cast<char *>(tails), from, rest * sizeof *from);
+    else
+      for (index_t i = 0; i < rest; i++) tails[i] = one(from + i);
+  }
 }
+
+// Each row of patches and that of ones as bfloat16, from where it started, and zeros after it.
+#if PAIRS
+void halve_patches(const LiftingPlan &p, index_t positions, float *patches) {
+  for (index_t k = 0; k <= p.patch_rows; k++, patches += p.patch_stride)
+    for (index_t x = 0; x < positions; x += 32) {
+      const Sixteen upper = x + 16 < positions ? load<16>(patches + x + 16) : Sixteen{};
+      store<16>(patches + x / 2, halve(load<16>(patches + x), upper));
+    }
+}
+#else
+void halve_patches(const LiftingPlan &, index_t, float *) {}
+#endif
 
 // The gradient of the filter, and, by a row of ones among the patches, of the bias.
 template <class X, class Z> void lift_filter_gradient(const LiftingPlan &p, index_t number, float *scratch) {
   const Task &t = p.t;
+  const bool lower = InPairs<X>::value && InPairs<Z>::value;
   const index_t entries = (p.patch_rows + 1) * p.channels;
   float *patches = scratch + p.patches, *staged = scratch + p.staged, *sums = scratch + p.sums, *tails = scratch + p.tails;
   clear(staged, t.in * p.staged_plane + 2 * LANES);
@@ -301,13 +339,14 @@ template <class X, class Z> void lift_filter_gradient(const LiftingPlan &p, inde
       make_patches<X>(p, b, staged, own);
       for (index_t x = 0; x < b.positions; x += LANES) store<LANES>(ones + x, Lanes{} + 1.0f);
       store<LANES>(ones + b.positions, Lanes{});
+      if (lower) halve_patches(p, b.positions, own);
       chunk.z[chunk.count] = static_cast<const Z *>(t.plain) + b.start(0);
       chunk.positions[chunk.count] = b.positions;
-      cut_tails(p, chunk.z[chunk.count], b.positions, tails + chunk.count * p.channels * LANES);
+      cut_tails<lower>(p, chunk.z[chunk.count], b.positions, tails + chunk.count * p.channels * LANES);
     }
     if (!chunk.count) break;
-    const index_t channel = dot_columns<4>(p, chunk, patches, tails, sums, 0);
-    dot_columns<1>(p, chunk, patches, tails, sums, channel);
+    const index_t channel = dot_columns<lower, 4>(p, chunk, patches, tails, sums, 0);
+    dot_columns<lower, 1>(p, chunk, patches, tails, sums, channel);
   }
   float *gradient = t.filter_gradient + number * entries;
   for (index_t i = 0; i < entries; i++) gradient[i] = sum_of_lanes(sums + i * LANES);
@@ -335,8 +374,8 @@ template <class X, class Z> void lift_backwards(const LiftingPlan &p, index_t nu
   clear(none, p.patch_rows);
   for (LiftingBlocks b(p, number, p.blocks); b.next();) {
     if (b.first == 0) clear(staged, t.in * p.staged_plane);
-    lift_product(static_cast<const Z *>(t.plain) + b.start(0), t.out_height * t.out_width, filter, p.channels, none,
-                 patches, p.patch_stride, b.positions, p.patch_rows);
+    lift_product<false>(static_cast<const Z *>(t.plain) + b.start(0), t.out_height * t.out_width, filter, p.channels,
+                        none, patches, p.patch_stride, b.positions, p.patch_rows);
     for (index_t k = 0; k < p.patch_rows; k++) {
       const float *from = patches + k * p.patch_stride;
       float *to = staged + (cell_of(p, staged, k) - staged) + b.first * t.stride * p.staged_width;
