@@ -19,6 +19,7 @@ autocast they are of autocast's, the filter stays in float32.
 """
 
 import itertools
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -167,14 +168,33 @@ def _packed_fake(x: Tensor, packed: Tensor, bias: Tensor | None, fields: int, *h
     return x.new_empty(Window(*how).output_shape(x, fields))
 
 
-def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, _, *ctx.geometry = inputs
-    ctx.save_for_backward(x, weight)
+class _Differentiated(torch.autograd.Function):
+    """What ``torch.library.register_autograd`` makes too, in two thirds of the time that a call takes there."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, how: tuple[Any, ...]) -> Tensor:
+        ctx.geometry = Window(*how)  # the dispatcher leaves out what is as the schema has it
+        ctx.save_for_backward(x, weight)
+        return _below_autograd(x, weight, bias, how)
+
+    @staticmethod
+    def backward(ctx: Any, out_gradient: Tensor) -> tuple[Any, ...]:
+        x, weight = ctx.saved_tensors
+        return *_gradients(out_gradient, x, weight, ctx.geometry, *ctx.needs_input_grad[:3]), None
 
 
-def _differentiate_forward(ctx: Any, out_gradient: Tensor) -> tuple[Any, ...]:
-    x, weight = ctx.saved_tensors
-    return *_gradients(out_gradient, x, weight, ctx.geometry, *ctx.needs_input_grad[:3]), *(None,) * 6
+def _below_autograd(x: Tensor, weight: Tensor, bias: Tensor | None, how: tuple[Any, ...]) -> Tensor:
+    with torch._C._AutoDispatchBelowAutograd():
+        out: Tensor = torch.ops.eqgan.group_conv2d(x, weight, bias, *how)
+        return out
+
+
+def _with_gradients(x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Tensor:
+    wanted = x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
+    if wanted and torch.is_grad_enabled():
+        out: Tensor = _Differentiated.apply(x, weight, bias, how)
+        return out
+    return _below_autograd(x, weight, bias, how)
 
 
 def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -205,7 +225,7 @@ def _differentiate_backward(ctx: Any, for_x: Tensor, for_weight: Tensor, for_bia
 
 
 def _gradients(
-    out_gradient: Tensor, x: Tensor, weight: Tensor, geometry: list[Any], *need: bool
+    out_gradient: Tensor, x: Tensor, weight: Tensor, geometry: Sequence[Any], *need: bool
 ) -> tuple[Tensor | None, ...]:
     """Of x, the weight and the bias; None for what is not needed."""
     if not any(need):
@@ -224,7 +244,6 @@ for _name, _device, _kernel in (
     torch.library.impl(_name, _device, _kernel)
 for _name, _kernel in ((_FORWARD, _forward_fake), (_BACKWARD, _backward_fake), (_PACKED, _packed_fake)):
     torch.library.register_fake(_name, _kernel)
-torch.library.register_autograd(_FORWARD, _differentiate_forward, setup_context=_save_forward)
 torch.library.register_autograd(_BACKWARD, _differentiate_backward, setup_context=_save_backward)
 
 
@@ -251,6 +270,7 @@ def _autocast(name: str, device: str) -> Any:
 _fragment = torch.library.Library("eqgan", "FRAGMENT")
 for _name, _device in itertools.product((_FORWARD, _PACKED), ("cpu", "cuda")):
     _fragment.impl(_name.split("::")[1], _autocast(_name, _device), f"Autocast{_device.upper()}")
+_fragment.impl("group_conv2d", _with_gradients, "Autograd")
 
 
 def _map_over(name: str) -> None:
