@@ -74,7 +74,15 @@ static std::vector<int32_t> any_order(index_t count) {
   return table;
 }
 
-// Between fields; one side may be in blocks of sites.
+// A table of `count` numbers that holds each below `known` once, and -1 otherwise.
+static std::vector<int32_t> some_of(index_t count, index_t known) {
+  std::vector<int32_t> table = any_order(count);
+  for (int32_t &entry : table)
+    if (entry >= known) entry = -1;
+  return table;
+}
+
+// Between fields; one side may be in blocks of sites, or of a quotient.
 static double one_case(int isa) {
   const index_t blocked = draw(0, 2), side = blocked ? draw(2, 6) : 1, sites = side * side, cut = blocked ? draw(0, 1) : 0;
   const index_t size = draw(1, blocked ? 3 : 5), cells = size * size, batch = draw(1, 4);
@@ -88,16 +96,21 @@ static double one_case(int isa) {
   const index_t map_width = (blocked == PATCHED ? width : out_width) * side - 2 * map_padding;
   if (blocked && !cut && (map_height < 1 || map_width < 1)) return 0;
   const index_t whole = map_height * map_width, mapped = blocked && !cut;
-  const index_t inputs = batch * order * (mapped && blocked == PATCHED ? layer_in * whole : in * height * width);
-  const index_t outputs = batch * order * (mapped && blocked == OTHER ? layer_other * whole : other * out_height * out_width);
-  const index_t slices = draw(1, 3), floats = gradient_size(isa, in, other, cells), entries = order * cells * sites;
+  const index_t halved = !blocked && order % 2 == 0 ? draw(1, 2) : 1, fiber = order / halved;
+  const bool other_halved = draw(0, 1), backwards = other_halved && halved > 1;
+  const index_t planes_in = backwards ? order : fiber, planes_out = backwards ? fiber : order;
+  const index_t inputs = batch * planes_in * (mapped && blocked == PATCHED ? layer_in * whole : in * height * width);
+  const index_t outputs = batch * planes_out * (mapped && blocked == OTHER ? layer_other * whole : other * out_height * out_width);
+  const index_t slices = draw(1, 3), floats = gradient_size(isa, in, other, cells), entries = fiber * cells * sites;
   const index_t bfloat16 = draw(0, 7);
   std::vector<char> x = maps(inputs, bfloat16 & 1);
   std::vector<char> out = maps(outputs, bfloat16 & 2), plain = maps(outputs, bfloat16 & 4);
   std::vector<float> weight = numbers(layer_other * layer_in * entries);
   std::vector<float> bias = numbers(other), packed(packed_size(isa, in, other, cells)), gradient(slices * floats);
-  const std::vector<int32_t> entry = any_order(entries);
-  std::vector<int32_t> planes;
+  const std::vector<int32_t> entry = some_of(order * cells * sites, entries), fields = any_order(order);
+  std::vector<int32_t> planes, halves;
+  for (int32_t element : fields) halves.push_back(static_cast<int32_t>(element / halved));
+  halves.shrink_to_fit();
   for (int32_t plane : any_order(order * sites))
     for (index_t part : {plane / sites, plane / side % side, plane % side}) planes.push_back(static_cast<int32_t>(part));
   planes.shrink_to_fit();
@@ -105,8 +118,8 @@ static double one_case(int isa) {
                    layer_in * entries, cells, slices};
   pack(isa, &filter, draw(1, 3), NULL);
   Task task = {REGULAR, x.data(), packed.data(), bias.data(), out.data(), plain.data(), gradient.data(),
-               shifts[size - 1], batch, in, other, height, width, out_height, out_width,
-               padding, 1, size, cells, draw(1, 9), slices, NULL, NULL, bfloat16,
+               shifts[size - 1], (backwards ? fields : halves).data(), (backwards ? halves : fields).data(),
+               batch, in, other, height, width, out_height, out_width, planes_in, planes_out, halved > 1 ? draw(0, 255) : 255, padding, 1, size, cells, draw(1, 9), slices, NULL, NULL, bfloat16,
                blocked, cut, side, map_height, map_width, map_padding, planes.data()};
   if (draw(0, 2) == 0) task.plain = NULL, task.filter_gradient = NULL;
   if (draw(0, 2) == 0) task.bias = NULL;
@@ -136,7 +149,7 @@ static double one_lifting(int isa) {
   std::vector<float> sums(slices * (in * cells + 1) * channels), of_weight = weight, of_bias = bias;
   const index_t kind = draw(0, 1) ? LIFTING : LIFTING_BACKWARDS;
   Task task = {kind, x.data(), weight.data(), bias.data(), out.data(), NULL, NULL, lifting_entrys[size - 1],
-               batch, in, other, height, width, out_height, out_width, padding, stride, size, cells, rows, slices,
+               NULL, NULL, batch, in, other, height, width, out_height, out_width, 1, order, 0, padding, stride, size, cells, rows, slices,
                NULL, NULL, bfloat16, NOTHING, 0, 1, 0, 0, 0, NULL};
   if (kind == LIFTING_BACKWARDS || draw(0, 1)) task.out = NULL, task.plain = plain.data();
   if (kind == LIFTING && !task.out) {

@@ -92,6 +92,13 @@ class GroupFourier:
         """For one convolution over the group; the direct sum takes order^2."""
         return sum(irrep.copies * irrep.dim**2 for irrep in self.irreps)
 
+    def irreps_of(self, stabiliser: tuple[int, ...]) -> int:
+        """A bit for each irrep that functions have with f(t h) = f(t) for all h of a subgroup, as those on the
+        cosets G/H; of no elements, all."""
+        members = list(stabiliser) or [0]
+        fixed = (np.abs(irrep.matrices[members].sum(axis=0)).max() > 1e-9 for irrep in self.irreps)
+        return sum(1 << number for number, found in enumerate(fixed) if found)
+
     def convolve(self, f: FloatArray, k: FloatArray) -> FloatArray:
         """out[s] = sum_u k[u] f[s u] by way of the transform."""
         features, blocks, out = self.analysis @ f, self.filter_matrix @ k, []

@@ -17,7 +17,7 @@ from eqgan.groups.fourier import group_fourier, table_fourier
 from eqgan.nn import GroupConv2d
 from eqgan.nn.fourier import FourierPath, build, choice, convolution_paths, engine
 from eqgan.nn.fourier.emit import straight_line
-from eqgan.nn.fourier.tables import NO_BLOCKS
+from eqgan.nn.fourier.tables import PLAIN
 from eqgan.testing import assert_equivariant
 from tests.groups.test_fourier import TABLES
 from tests.nn.against_bank import (
@@ -195,7 +195,7 @@ def test_bfloat16_is_rounded_as_torch_rounds(isa):
     x = torch.randn(2, 4, 5, 5)
     x[0, 0, 0], x[1] = float("nan"), x[1].bfloat16().float() * (1 + 2**-8)
     y = torch.empty_like(x, dtype=torch.bfloat16)
-    chosen._run(x, y, 1, (0, 0), NO_BLOCKS, filter=chosen.pack(weight, 1), out=y)
+    chosen._run(x, y, 1, (0, 0), PLAIN, filter=chosen.pack(weight, 1), out=y)
     exact = chosen.forward(x, weight, None, 1, 0)
     assert torch.equal(y.nan_to_num(7), exact.bfloat16().nan_to_num(7))
     assert exact.isnan().any()

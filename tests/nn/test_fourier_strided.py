@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from eqgan.groups import P2, P2MM, P4, P4M, PM, regular
 from eqgan.nn import GroupConv2d, UpsampleConv2d
 from eqgan.nn.fourier import by_bank, choice, convolution_paths, engine, strided
-from eqgan.nn.fourier.tables import Blocks, BlockTables, sites_of_block
+from eqgan.nn.fourier.tables import Form, BlockTables, sites_of_block
 from eqgan.nn.fourier.window import flat_generators
 from eqgan.testing import assert_equivariant
 from tests.nn.against_bank import (
@@ -194,13 +194,13 @@ def test_filters_of_blocks_are_packed_as_if_they_were_plain(plane, fields, side,
     best = engine.engine(group)
     made = engine.Engine(group, best.library, min(isa, best.isa))
     weight = torch.randn(*fields, plane.order * size**2)
-    for blocks in (Blocks(side), Blocks(side, of_output=True)):
+    for blocks in (Form(side), Form(side, of_output=True)):
         plain = strided.filter_of_blocks(weight, group, size, blocks)
         found = made.pack(weight, size, blocks, transposed)
         assert torch.equal(found, made.pack(plain, cells, transposed=transposed))
         sides = plain.shape[:2] if transposed else plain.shape[:2][::-1]
         parts = torch.randn(2, made.library.gradient_size(made.isa, *sides, cells**2))
-        of_plain = made._unpack(parts, plain, cells, Blocks(), transposed)
+        of_plain = made._unpack(parts, plain, cells, Form(), transposed)
         back = strided.filter_of_layer(of_plain, group, size, blocks)
         assert torch.equal(made._unpack(parts, weight, size, blocks, transposed), back)
 
@@ -223,11 +223,11 @@ class WithoutBlocks:
 def test_an_engine_without_blocks_is_given_plain_fields(kind):
     made = WithoutBlocks(P4M.point_group)
     sides, padding, blocks = {
-        "strided": ((8, 6), 1, Blocks(2)),
-        "transposed": ((5, 3), 1, Blocks(2, of_output=True)),
-        "cut": ((4, 3), 0, Blocks(2, cut=True)),
+        "strided": ((8, 6), 1, Form(2)),
+        "transposed": ((5, 3), 1, Form(2, of_output=True)),
+        "cut": ((4, 3), 0, Form(2, cut=True)),
     }[kind]
-    x = torch.randn(2, 16 * (4 if blocks.cut else 1), *sides)
+    x = torch.randn(2, 16 * (4 if form.cut else 1), *sides)
     weight, bias = torch.randn(3, 2, 8 * 16), torch.randn(3)
     plain = strided.OnPlainFields(made, blocks)
     ours = plain.forward(x, weight, bias, 4, padding)
@@ -244,8 +244,8 @@ def test_an_engine_without_blocks_is_given_plain_fields(kind):
 def test_blocks_hold_what_their_definition_says():
     """Field c at element g of a block is plane g of the map at the block's site g c, about its centre."""
     group, x = P4.point_group, torch.arange(4 * 36).view(1, 4, 6, 6)
-    blocks = strided.to_blocks(x, group, Blocks(2), 0)
-    two = strided.to_blocks(torch.cat([x, -x], 1), group, Blocks(2), 0)
+    blocks = strided.to_blocks(x, group, Form(2), 0)
+    two = strided.to_blocks(torch.cat([x, -x], 1), group, Form(2), 0)
     assert torch.equal(two.view(4, 2, 4, 3, 3)[:, 1], -blocks.view(4, 4, 3, 3)), "site by site"
     for c, (row, column) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
         for g, ((a, b), (p, q)) in enumerate(group.elements.tolist()):
@@ -253,9 +253,9 @@ def test_blocks_hold_what_their_definition_says():
             moved = (a * right + b * up, p * right + q * up)
             site = (1 - moved[1]) // 2, (1 + moved[0]) // 2
             assert torch.equal(blocks[0, 4 * c + g], x[0, g, site[0] :: 2, site[1] :: 2])
-    assert torch.equal(strided.from_blocks(two, group, Blocks(2), 0), torch.cat([x, -x], 1))
-    padded = strided.to_blocks(two, group, Blocks(3), 3)
-    assert torch.equal(strided.from_blocks(padded, group, Blocks(3), 3), two)
+    assert torch.equal(strided.from_blocks(two, group, Form(2), 0), torch.cat([x, -x], 1))
+    padded = strided.to_blocks(two, group, Form(3), 3)
+    assert torch.equal(strided.from_blocks(padded, group, Form(3), 3), two)
     assert padded.sum() == two.sum()
 
 

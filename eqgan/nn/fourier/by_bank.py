@@ -1,5 +1,6 @@
 """``eqgan::group_conv2d`` by its filter bank and torch's convolution: for every device and dtype."""
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -8,25 +9,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from eqgan.groups import PointGroup, intertwiner_index
-from eqgan.groups.representation import regular, trivial
+from eqgan.groups.representation import Representation, regular, trivial
 from eqgan.nn.fourier.native import bias_gradient, lifts
 from eqgan.nn.fourier.window import Window, output_shape, require_bias, require_gradient
 
 
 @cache
-def _bank_index(group: PointGroup, size: int, lifting: bool) -> Tensor:
-    fiber = trivial(group) if lifting else regular(group)
+def _bank_index(fiber: Representation, size: int) -> Tensor:
+    group = fiber.group
     table, _ = intertwiner_index(regular(group), fiber, size)
     return torch.tensor(table, device="cpu")  # (order out, fiber in, cells)
 
 
-def _index(weight: Tensor, group: PointGroup, size: int) -> Tensor:
-    return _bank_index(group, size, lifts(weight, size)).to(weight.device)
+def _index(weight: Tensor, group: PointGroup, size: int, stabiliser: Sequence[int]) -> Tensor:
+    fiber = Representation(group, tuple(stabiliser)) if stabiliser else regular(group)
+    return _bank_index(trivial(group) if lifts(weight, size) else fiber, size).to(weight.device)
 
 
-def filter_bank(weight: Tensor, group: PointGroup, size: int) -> Tensor:
+def filter_bank(weight: Tensor, group: PointGroup, size: int, stabiliser: Sequence[int] = ()) -> Tensor:
     """Of the operator's weight, (out * order, in * fiber, size, size): what a dense convolution takes."""
-    bank = weight[:, :, _index(weight, group, size)].transpose(1, 2)  # (out, order, in, fiber, cells)
+    bank = weight[:, :, _index(weight, group, size, stabiliser)].transpose(1, 2)  # (out, order, in, fiber, cells)
     return bank.reshape(len(weight) * group.order, -1, size, size)
 
 
@@ -37,7 +39,7 @@ def _dense(window: Window) -> tuple[Any, ...]:
 
 def _bank_and_maps(x: Tensor, weight: Tensor, window: Window) -> tuple[Tensor, Tensor]:
     """The bank as ``_dense`` takes it, and maps that are not cut."""
-    bank = filter_bank(weight, window.group, window.size).to(x.dtype)
+    bank = filter_bank(weight, window.group, window.size, window.stabiliser).to(x.dtype)
     maps = F.pixel_shuffle(x, window.stride) if window.cut else x
     return bank.transpose(0, 1) if window.transposed else bank, maps
 
@@ -68,7 +70,7 @@ def backward(
         x_gradient = x_gradient.reshape(x.shape).contiguous()  # of no images nothing is cut
     if need_weight:
         fields_out, fields_in = weight.shape[:2]
-        index = _index(weight, group, size)
+        index = _index(weight, group, size, window.stabiliser)
         shape = (fields_out, group.order, fields_in, *index.shape[1:])
         of_bank = gradients[1].transpose(0, 1) if window.transposed else gradients[1]
         entries = of_bank.to(weight.dtype).reshape(shape).transpose(1, 2).flatten(2)

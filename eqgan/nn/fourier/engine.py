@@ -23,8 +23,8 @@ from eqgan.nn.fourier.native import (
     which_are_bfloat16,
 )
 from eqgan.nn.fourier.tables import (
-    NO_BLOCKS,
-    Blocks,
+    PLAIN,
+    Form,
     block_tables,
     filter_tables,
     packed_entries,
@@ -39,7 +39,7 @@ class Engine(Native):
     """Group convolution between regular fields, on contiguous CPU tensors.
 
     Maps are float32 or bfloat16, filters, biases and the filters' gradients float32. The stride is 1, or that
-    of ``blocks``, whose maps are of whole blocks (``is_of_whole_blocks``).
+    of a ``Form``, whose maps are of whole blocks (``is_of_whole_blocks``).
     """
 
     # ---- the three operations ------------------------------------------------------------------------------
@@ -51,11 +51,11 @@ class Engine(Native):
         bias: Tensor | None,
         size: int,
         padding: int,
-        blocks: Blocks = NO_BLOCKS,
+        form: Form = PLAIN,
     ) -> Tensor:
         """x (batch, in * order, h, w), weight (out, in, order * size^2), bias (out) or None."""
-        packed = self.pack(weight, size, blocks)
-        return self.forward_packed(x, packed, bias, len(weight), size, padding, blocks)
+        packed = self.pack(weight, size, form)
+        return self.forward_packed(x, packed, bias, len(weight), size, padding, form)
 
     def forward_packed(
         self,
@@ -65,15 +65,15 @@ class Engine(Native):
         fields: int,
         size: int,
         padding: int,
-        blocks: Blocks = NO_BLOCKS,
+        form: Form = PLAIN,
     ) -> Tensor:
         """For a filter that was packed."""
-        sides = (blocks.output_side(side, size, padding) for side in x.shape[2:])
+        sides = (form.output_side(side, size, padding) for side in x.shape[2:])
         out = x.new_empty(len(x), fields * self.group.order, *sides)
         if bias is not None:
-            bias = bias.repeat(blocks.sites[1]) if blocks.of_output else bias.contiguous()
-        pads = blocks.padding(size, padding), padding
-        self._run(x, out, size, pads, blocks, filter=packed.contiguous(), bias=bias, out=out)
+            bias = bias.repeat(form.sites[1]) if form.of_output else bias.contiguous()
+        pads = form.padding(size, padding), padding
+        self._run(x, out, size, pads, form, filter=packed.contiguous(), bias=bias, out=out)
         return out
 
     def backward(
@@ -84,11 +84,11 @@ class Engine(Native):
         size: int,
         padding: int,
         need: tuple[bool, bool, bool],
-        blocks: Blocks = NO_BLOCKS,
+        form: Form = PLAIN,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of x, of the weight and of the bias, of those that are needed (else empty tensors)."""
         of_bias = bias_gradient(out_gradient, weight) if need[2] else weight.new_empty(0)
-        return *self._backward(out_gradient, x, weight, size, padding, need[:2], blocks), of_bias
+        return *self._backward(out_gradient, x, weight, size, padding, need[:2], form), of_bias
 
     def _backward(
         self,
@@ -98,68 +98,68 @@ class Engine(Native):
         size: int,
         padding: int,
         need: tuple[bool, bool],
-        blocks: Blocks,
+        form: Form,
     ) -> tuple[Tensor, Tensor]:
         """In one pass.
 
         The gradient of x is a group convolution of the output's gradient with the transposed filter; it needs
         neighbourhoods of the output's gradient, and the filter's gradient is taken from the same ones.
         """
-        own, cells = weight.new_empty(0), size // blocks.side
-        fields_in, fields_out = weight.shape[1] * blocks.sites[0], len(weight) * blocks.sites[1]
-        x_gradient, ahead = torch.empty_like(x) if need[0] else x.new_empty(0), blocks.padding(size, padding)
+        own, cells = weight.new_empty(0), size // form.side
+        fields_in, fields_out = weight.shape[1] * form.sites[0], len(weight) * form.sites[1]
+        x_gradient, ahead = torch.empty_like(x) if need[0] else x.new_empty(0), form.padding(size, padding)
         # of one cell there is no neighbourhood that both could take from
         if need[1] and (cells == 1 or (not need[0] and fields_in <= fields_out)):
-            packed = self._run(x, out_gradient, size, (ahead, padding), blocks, plain=out_gradient)
-            own = self._unpack(packed, weight, size, blocks, transposed=False)
+            packed = self._run(x, out_gradient, size, (ahead, padding), form, plain=out_gradient)
+            own = self._unpack(packed, weight, size, form, transposed=False)
             need = need[0], False
         if not any(need):
             return x_gradient, own
         options: dict[str, Tensor] = {"plain": x} if need[1] else {}
         if need[0]:
-            options |= {"filter": self.pack(weight, size, blocks, transposed=True), "out": x_gradient}
+            options |= {"filter": self.pack(weight, size, form, transposed=True), "out": x_gradient}
         pads = cells - 1 - ahead, padding
-        packed = self._run(out_gradient, x, size, pads, blocks, back=True, **options)
-        return x_gradient, self._unpack(packed, weight, size, blocks, transposed=True) if need[1] else own
+        packed = self._run(out_gradient, x, size, pads, form, back=True, **options)
+        return x_gradient, self._unpack(packed, weight, size, form, transposed=True) if need[1] else own
 
-    def packed_size(self, fields_in: int, fields_out: int, size: int, blocks: Blocks) -> int:
+    def packed_size(self, fields_in: int, fields_out: int, size: int, form: Form) -> int:
         """Numbers in a packed filter."""
-        sites, cells = blocks.sites, (size // blocks.side) ** 2
+        sites, cells = form.sites, form.cells(self.group, size)
         return int(self.library.packed_size(self.isa, fields_in * sites[0], fields_out * sites[1], cells))
 
     # ---- filters -------------------------------------------------------------------------------------------
 
-    def pack(self, weight: Tensor, size: int, blocks: Blocks = NO_BLOCKS, transposed: bool = False) -> Tensor:
+    def pack(self, weight: Tensor, size: int, form: Form = PLAIN, transposed: bool = False) -> Tensor:
         """The filter's blocks, in the order in which they are multiplied."""
         weight = weight.contiguous()
-        filter = self._filter(weight, size, blocks, transposed)
+        filter = self._filter(weight, size, form, transposed)
         floats = self.library.packed_size(self.isa, filter.fields_in, filter.other, filter.cells)
         packed = weight.new_empty(floats)
         filter.packed = packed.data_ptr()
         self.library.pack(self.isa, ctypes.byref(filter), _slices_of(weight), self.team)
         return packed
 
-    def _unpack(self, packed: Tensor, like: Tensor, size: int, blocks: Blocks, transposed: bool) -> Tensor:
+    def _unpack(self, packed: Tensor, like: Tensor, size: int, form: Form, transposed: bool) -> Tensor:
         weight = torch.empty(like.shape, dtype=torch.float32)  # whatever torch's default is
-        filter = self._filter(weight, size, blocks, transposed)
+        filter = self._filter(weight, size, form, transposed)
         filter.packed, filter.gradients = packed.data_ptr(), len(packed)
         self.library.unpack(self.isa, ctypes.byref(filter), _slices_of(weight), self.team)
         return weight
 
-    def _filter(self, weight: Tensor, size: int, blocks: Blocks, transposed: bool) -> Filter:
+    def _filter(self, weight: Tensor, size: int, form: Form, transposed: bool) -> Filter:
         fields_out, fields_in, entries = weight.shape
-        sides = list(zip((fields_in, fields_out), (entries, fields_in * entries), blocks.sites))
+        sides = list(zip((fields_in, fields_out), (entries, fields_in * entries), form.sites))
         (n_in, in_stride, in_sites), (other, other_stride, other_sites) = sides[::-1] if transposed else sides
         return Filter(
             weight=weight.data_ptr(),
-            entry=packed_entries(self.group, size, blocks, transposed).ctypes.data,
+            entry=packed_entries(self.group, size, form, transposed).ctypes.data,
             fields_in=n_in * in_sites,
             other=other * other_sites,
             layer_in=n_in,
             layer_other=other,
             in_stride=in_stride,
             other_stride=other_stride,
-            cells=(size // blocks.side) ** 2,
+            cells=form.cells(self.group, size, transposed),
         )
 
     # ---- a pass --------------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ class Engine(Native):
         other: Tensor,
         size: int,
         pads: tuple[int, int],
-        blocks: Blocks,
+        form: Form,
         back: bool = False,
         **tensors: Tensor | None,
     ) -> Tensor:
@@ -184,32 +184,40 @@ class Engine(Native):
             tensors: filter, bias, out, plain.
         """
         blocked = NOTHING
-        if blocks.side > 1:
-            blocked = PATCHED if back == blocks.of_output else OTHER
-        fields_in, height, width = self._fields_and_sides(patched, blocks, pads[1], blocked == PATCHED)
-        fields, out_height, out_width = self._fields_and_sides(other, blocks, pads[1], blocked == OTHER)
-        batch, cells = len(patched), size // blocks.side
+        if form.side > 1:
+            blocked = PATCHED if back == form.of_output else OTHER
+        fiber, side = form.planes(self.group), size // form.side
+        planes = (self.group.order, fiber) if back else (fiber, self.group.order)
+        fields_in, height, width = _fields_and_sides(patched, planes[0], form, pads[1], blocked == PATCHED)
+        fields, out_height, out_width = _fields_and_sides(other, planes[1], form, pads[1], blocked == OTHER)
+        batch, cells = len(patched), form.cells(self.group, size, back)
         rows = _rows_in_block(batch * out_height, out_width, self.lanes)
         slices = max(1, min(torch.get_num_threads(), -(-batch * out_height // rows)))
         gradient = torch.empty(0, 0, dtype=torch.float32)
         if tensors.get("plain") is not None:
-            floats = self.library.gradient_size(self.isa, fields_in, fields, cells * cells)
+            floats = self.library.gradient_size(self.isa, fields_in, fields, cells)
             gradient = torch.zeros(slices, floats, dtype=torch.float32)
         if batch and out_height and out_width:
             numbers = (batch, fields_in, fields, height, width, out_height, out_width)
             maps = patched, tensors.get("out"), tensors.get("plain")
             map_height, map_width = (patched if blocked == PATCHED else other).shape[2:]
-            sites = block_tables(self.group, blocks.side).source if blocked else None
+            sites = block_tables(self.group, form.side).source if blocked else None
+            regular, own = (filter_tables(self.group, side, members) for members in ((), form.stabiliser))
+            sides = (regular, own) if back else (own, regular)
+            irreps = group_fourier(self.group).irreps_of(form.stabiliser if back else ())
             task = Task(
                 **{name: address(tensor) for name, tensor in tensors.items()},
                 filter_gradient=gradient.data_ptr(),
                 patched=patched.data_ptr(),
-                shift=filter_tables(self.group, cells).shift.ctypes.data,
+                shift=sides[0].shift.ctypes.data,
+                plane=sides[0].plane.ctypes.data,
+                other_plane=sides[1].plane.ctypes.data,
                 **dict(zip(SIZES, numbers)),
-                **{"padding": pads[0], "stride": 1, "side": cells, "cells": cells * cells},
+                **{"planes": planes[0], "other_planes": planes[1], "irreps": irreps},
+                **{"padding": pads[0], "stride": 1, "side": side, "cells": cells},
                 **{"rows": rows, "slices": slices},
                 bfloat16=which_are_bfloat16(*maps),
-                **{"blocked": blocked, "cut": blocks.cut, "block_side": blocks.side},
+                **{"blocked": blocked, "cut": form.cut, "block_side": form.side},
                 **{"map_height": map_height, "map_width": map_width, "map_padding": pads[1]},
                 sites=None if sites is None else sites.ctypes.data,
             )
@@ -218,23 +226,24 @@ class Engine(Native):
             out.zero_()
         return gradient
 
-    def _fields_and_sides(
-        self, maps: Tensor, blocks: Blocks, padding: int, blocked: bool
-    ) -> tuple[int, int, int]:
-        _, channels, height, width = maps.shape
-        fields = channels // self.group.order
-        if not blocked or blocks.cut:
-            return fields, height, width
-        height, width = ((side + 2 * padding) // blocks.side for side in (height, width))
-        return fields * blocks.side**2, height, width
+
+def _fields_and_sides(
+    maps: Tensor, planes: int, form: Form, padding: int, blocked: bool
+) -> tuple[int, int, int]:
+    _, channels, height, width = maps.shape
+    fields = channels // planes
+    if not blocked or form.cut:
+        return fields, height, width
+    height, width = ((side + 2 * padding) // form.side for side in (height, width))
+    return fields * form.side**2, height, width
 
 
-def is_of_whole_blocks(x: Tensor, size: int, padding: int, blocks: Blocks) -> bool:
+def is_of_whole_blocks(x: Tensor, size: int, padding: int, form: Form) -> bool:
     """Whether the engine takes maps and window in these blocks: both are made of whole ones."""
-    if blocks.side == 1 or blocks.cut:
+    if form.side == 1 or form.cut:
         return True
-    whole = blocks.of_output or all((side + 2 * padding) % blocks.side == 0 for side in x.shape[2:])
-    return whole and sites_of_block(size, blocks.side) is not None
+    whole = form.of_output or all((side + 2 * padding) % form.side == 0 for side in x.shape[2:])
+    return whole and sites_of_block(size, form.side) is not None
 
 
 def _slices_of(weight: Tensor) -> int:

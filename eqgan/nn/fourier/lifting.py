@@ -102,8 +102,9 @@ class Lifting:
             *(kind, planes.data_ptr(), None if sums is not None else weight.data_ptr()),
             *(address(bias), address(out), address(plain), address(sums)),
             filter_tables(self.native.group, size).lifting_entry.ctypes.data,
+            *(None, None),
             *(batch, planes_in, fields, height, width, out_height, out_width),
-            *(padding, stride, size, cells, rows, slices, address(of_weight), address(of_bias)),
+            *(1, self.native.group.order, 0, padding, stride, size, cells, rows, slices, address(of_weight), address(of_bias)),
             which_are_bfloat16(planes, out, plain),
         )
         self.native.execute(task)

@@ -14,7 +14,7 @@ from eqgan.nn.fourier.build import isas
 
 _POINTER, _INDEX = ctypes.c_void_p, ctypes.c_int64
 SIZES = ("batch", "fields_in", "other", "height", "width", "out_height", "out_width")
-_TENSORS = ("patched", "filter", "bias", "out", "plain", "filter_gradient", "shift")
+_TENSORS = ("patched", "filter", "bias", "out", "plain", "filter_gradient", "shift", "plane", "other_plane")
 REGULAR, LIFTING, LIFTING_BACKWARDS = range(3)  # kinds of tasks
 NOTHING, PATCHED, OTHER = range(3)  # which side is in blocks
 
@@ -25,7 +25,7 @@ class Task(ctypes.Structure):
     _fields_ = (
         ("kind", _INDEX),
         *((name, _POINTER) for name in _TENSORS),
-        *((name, _INDEX) for name in (*SIZES, "padding", "stride", "side", "cells", "rows", "slices")),
+        *((name, _INDEX) for name in (*SIZES, "planes", "other_planes", "irreps", "padding", "stride", "side", "cells", "rows", "slices")),
         *((name, _POINTER) for name in ("weight_gradient", "bias_gradient")),
         ("bfloat16", _INDEX),
         *((name, _INDEX) for name in ("blocked", "cut", "block_side")),

@@ -1,17 +1,20 @@
 """``eqgan::group_conv2d``: group convolution to regular fields as one operator of torch.
 
-    torch.ops.eqgan.group_conv2d(x, weight, bias, flat_generators(group), size, padding, stride, transposed)
+    torch.ops.eqgan.group_conv2d(
+        x, weight, bias, flat_generators(group), size, padding, stride, transposed, cut, stabiliser
+    )
 
 takes x (batch, in * order, height, width), field-major, and weight (out, in, order * size^2): for each pair
 of fields the filter at the group's identity, element by element, each a window. Or it lifts: planes
 x (batch, in, height, width) and weight (out, in, size^2), a window a pair. The stride is 1 if nothing is
 said; with one, transposed, the layer is the transpose of a strided one. The result, (batch, out * order,
 height', width'), is contiguous. Maps may also come cut into blocks of stride x stride sites, as
-``F.pixel_unshuffle`` does; then there is no padding.
+``F.pixel_unshuffle`` does; then there is no padding. Or they are fields on G/H, one plane for each coset, with
+H's elements as the stabiliser, in * order / |H| planes and as many windows a pair.
 
 It is defined for every device and dtype, by the filter bank and an ordinary convolution; a float32 filter
 takes the engine of the CPU or the kernels of the GPU where there are any, unless a stride makes no whole
-blocks of maps and window, or is above 8. Both are the same function up to rounding, and so are their
+blocks of maps and window, or is above 8, or a quotient is strided or on a GPU. Both are the same function up to rounding, and so are their
 gradients, of any order. Maps may be of another dtype than the filter, and the result is of theirs: under
 autocast they are of autocast's, the filter stays in float32.
 ``group_conv2d_packed`` is the same between regular fields without gradients, for a filter that
@@ -33,7 +36,7 @@ from eqgan.nn.fourier.engine import Engine, engine, is_of_whole_blocks
 from eqgan.nn.fourier.lifting import Lifting, serves
 from eqgan.nn.fourier.native import lifts
 from eqgan.nn.fourier.strided import OnPlainFields
-from eqgan.nn.fourier.tables import Blocks
+from eqgan.nn.fourier.tables import Form
 from eqgan.nn.fourier.triton_engine import TritonEngine, triton_engine
 from eqgan.nn.fourier.window import (
     Window,
@@ -45,12 +48,12 @@ from eqgan.nn.fourier.window import (
 
 _FORWARD, _BACKWARD, _PACKED = (f"eqgan::group_conv2d{suffix}" for suffix in ("", "_backward", "_packed"))
 _GROUP = "int[] generators, int size, int padding"
-_STRIDE = "int stride=1, bool transposed=False, bool cut=False"
+_STRIDE = "int stride=1, bool transposed=False, bool cut=False, int[] stabiliser=[]"
 torch.library.define(_FORWARD, f"(Tensor x, Tensor weight, Tensor? bias, {_GROUP}, {_STRIDE}) -> Tensor")
 torch.library.define(
     _BACKWARD,
     f"(Tensor out_gradient, Tensor x, Tensor weight, {_GROUP}, int stride, bool transposed, bool cut,"
-    " bool need_x, bool need_weight, bool need_bias) -> (Tensor, Tensor, Tensor)",
+    " int[] stabiliser, bool need_x, bool need_weight, bool need_bias) -> (Tensor, Tensor, Tensor)",
 )
 torch.library.define(
     _PACKED, f"(Tensor x, Tensor packed, Tensor? bias, int fields, {_GROUP}, {_STRIDE}) -> Tensor"
@@ -75,25 +78,27 @@ def _engine(
 
 def _serving(
     made: Engine | TritonEngine | None, x: Tensor, weight: Tensor, window: Window, shape: list[Any]
-) -> tuple[Any, tuple[int, ...], tuple[Blocks, ...]] | None:
-    """Who serves such a filter, and the numbers and blocks that it is told; None: the bank does.
+) -> tuple[Any, tuple[int, ...], tuple[Form, ...]] | None:
+    """Who serves such a filter, and the numbers and the form that it is told; None: the bank does.
 
     On a GPU the dense convolution lifts; and so it does what ``Lifting`` does not serve.
     """
     _, size, padding, stride, *_ = window
-    blocks = window.blocks
+    form = window.form
     if lifts(weight, size):
         planes, channels = weight.shape[1] * size**2, shape[1]
         if not isinstance(made, Engine) or not serves(planes, channels, shape[2] * shape[3]):
             return None
         return Lifting(made), (size, padding, stride), ()
-    if made is None or not is_of_whole_blocks(x, size, padding, blocks):
+    if made is None or not is_of_whole_blocks(x, size, padding, form):
         return None
     if isinstance(made, Engine):
-        return made, (size, padding), (blocks,)
+        return (made, (size, padding), (form,)) if not form.stabiliser or form.side == 1 else None
+    if form.stabiliser:
+        return None
     if not made.counts(shape[0], x.shape[2:], shape[2:]):
         return None
-    return (made if blocks.side == 1 else OnPlainFields(made, blocks)), (size, padding), ()
+    return (made if form.side == 1 else OnPlainFields(made, form)), (size, padding), ()
 
 
 def _forward_fast(x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Tensor:
@@ -102,8 +107,8 @@ def _forward_fast(x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> 
     require_bias(bias, len(weight))
     if (served := _serving(made, x, weight, window, shape)) is None:
         return by_bank.forward(x, weight, bias, *how)
-    by, numbers, blocks = served
-    out: Tensor = by.forward(x.contiguous(), weight, bias, *numbers, *blocks)
+    by, numbers, form = served
+    out: Tensor = by.forward(x.contiguous(), weight, bias, *numbers, *form)
     return out
 
 
@@ -116,16 +121,16 @@ def _backward_fast(
     made = _engine(window.group, (out_gradient, x), (weight,))
     if (served := _serving(made, x, weight, window, shape)) is None:
         return by_bank.backward(out_gradient, x, weight, *how_and_need)
-    by, numbers, blocks = served
+    by, numbers, form = served
     gradients: tuple[Tensor, Tensor, Tensor] = by.backward(
-        out_gradient.contiguous(), x.contiguous(), weight, *numbers, need, *blocks
+        out_gradient.contiguous(), x.contiguous(), weight, *numbers, need, *form
     )
     return gradients
 
 
 def _packed_cpu(x: Tensor, packed: Tensor, bias: Tensor | None, fields: int, *how: Any) -> Tensor:
     window = Window(*how)
-    group, size, padding, blocks = window.group, window.size, window.padding, window.blocks
+    group, size, padding, form = window.group, window.size, window.padding, window.form
     made = _engine(group, (x,), (packed, bias))
     if not isinstance(made, Engine):
         raise ValueError(
@@ -134,16 +139,17 @@ def _packed_cpu(x: Tensor, packed: Tensor, bias: Tensor | None, fields: int, *ho
     refuse_forward_mode()
     window.require_sense()
     require_bias(bias, fields)
-    fiber = group.order * (blocks.side**2 if blocks.cut else 1)
-    fits = x.ndim == 4 and x.shape[1] >= fiber and x.shape[1] % fiber == 0 and fields > 0
-    fits = fits and is_of_whole_blocks(x, size, padding, blocks)
-    if not fits or packed.numel() != made.packed_size(x.shape[1] // fiber, fields, size, blocks):
+    fiber = form.planes(group) * (form.side**2 if form.cut else 1)
+    fits = not form.stabiliser or form.side == 1
+    fits = fits and x.ndim == 4 and x.shape[1] >= fiber and x.shape[1] % fiber == 0 and fields > 0
+    fits = fits and is_of_whole_blocks(x, size, padding, form)
+    if not fits or packed.numel() != made.packed_size(x.shape[1] // fiber, fields, size, form):
         raise ValueError(
             f"expected maps (batch, in * {group.order}, height, width) and the filter that was packed for "
             f"them, got {tuple(x.shape)} and {packed.numel()} numbers"
         )
     window.output_shape(x, fields)
-    return made.forward_packed(x.contiguous(), packed, bias, fields, size, padding, blocks)
+    return made.forward_packed(x.contiguous(), packed, bias, fields, size, padding, form)
 
 
 # ---- what torch asks of an operator ------------------------------------------------------------------------
@@ -221,7 +227,7 @@ def _differentiate_backward(ctx: Any, for_x: Tensor, for_weight: Tensor, for_bia
         of_x, *_ = _gradients(out_gradient, x, for_weight, ctx.geometry, True, False, False)
     if need_weight and through_x:
         _, of_weight, _ = _gradients(out_gradient, for_x, weight, ctx.geometry, False, True, False)
-    return sum(parts[1:], parts[0]) if parts else None, of_x, of_weight, *(None,) * 9
+    return sum(parts[1:], parts[0]) if parts else None, of_x, of_weight, *(None,) * 10
 
 
 def _gradients(

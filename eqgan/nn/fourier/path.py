@@ -145,8 +145,8 @@ class FourierPath:
         if (made := engine(self.group)) is None:
             raise ValueError(f"expected an engine for {self.group}, there is none; ask takes() first")
         if whole and self.whole is not None:
-            return made.pack(weight.detach(), self.size, self.whole.window.blocks)
-        return made.pack(weight.detach(), self.size, self._window.blocks)
+            return made.pack(weight.detach(), self.size, self.whole.window.form)
+        return made.pack(weight.detach(), self.size, self._window.form)
 
     def apply_packed(self, x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
         if self.lifting:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eqgan.groups import PointGroup, intertwiner_index, window_action
-from eqgan.groups.representation import regular, trivial
+from eqgan.groups.representation import Representation, regular, trivial
 from eqgan.nn.fourier.native import output_side
 
 MOST_SIDE = 8  # of blocks that are not cut, as in source/blocks.h
@@ -18,17 +18,45 @@ T = TypeVar("T")
 
 
 class FilterTables:
-    """Of one group and window: (order, cells) tables of cells and filter entries."""
+    """Of one group and window: (order, cells) tables of cells and filter entries.
 
-    def __init__(self, group: PointGroup, size: int) -> None:
+    From a quotient, fields on G/H, the co-rotated patch of cell h z is that of z with its elements moved by h.
+    So one cell of each orbit of H is enough, and where some of H leave it alone, one element of each coset of
+    these: the others' entries are none, -1.
+
+    Args:
+        stabiliser: the elements of H; none from regular fields.
+
+    Attributes:
+        plane: (order,), the plane of a field that each element reads.
+        shift: (order, cells, 2), row and column of the cell that each element moves a cell to.
+        entry: which weight of a pair of fields each element's filter has at a cell.
+        transposed_entry: of the gradient of the input, at every cell of the window, that of every element of
+            a coset the same.
+        lifting_entry: of lifting, the cell of the base filter that the filter of each element has at a cell.
+    """
+
+    def __init__(self, group: PointGroup, size: int, stabiliser: tuple[int, ...] = ()) -> None:
         moved = window_action(group, size)
         cells = size * size
-        self.shift = _int32(np.stack(np.divmod(moved, size), axis=-1))
-        self.entry = _int32(np.arange(group.order)[:, None] * cells + moved)
+        members = stabiliser or (group.identity,)
+        self.plane = plane = _int32(Representation(group, members).coset_of)
+        kept = np.flatnonzero(moved[list(members)].min(axis=0) == np.arange(cells))
+        entry = np.where(_moves_to_lesser(group, members, moved), -1, plane[:, None] * cells + moved)
+        self.shift = _int32(np.stack(np.divmod(moved[:, kept], size), axis=-1))
+        self.entry = _int32(entry[:, kept])
         # the transposed filter is w~[v](q) = w[v^-1](-(v^-1 q)): co-rotated, the cell's own opposite
-        self.transposed_entry = _int32(group.inverse[:, None] * cells + np.arange(cells)[::-1])
-        # of lifting, the cell of the base filter that the filter of each element has there
+        self.transposed_entry = _int32(plane[group.inverse][:, None] * cells + np.arange(cells)[::-1])
         self.lifting_entry = _int32(intertwiner_index(regular(group), trivial(group), size)[0])
+
+
+def _moves_to_lesser(
+    group: PointGroup, stabiliser: tuple[int, ...], moved: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """(order, cells): whether u has a lesser u h, with an h of the stabiliser that leaves the cell alone."""
+    lesser = group.product[:, list(stabiliser)] < np.arange(group.order)[:, None]
+    fixed = moved[list(stabiliser)] == np.arange(moved.shape[1])
+    return np.einsum("uh,hz->uz", lesser, fixed)
 
 
 class BlockTables:
@@ -112,9 +140,9 @@ def _made_once(make: Callable[P, T]) -> Callable[P, T]:
 
 
 @_made_once
-def filter_tables(group: PointGroup, size: int) -> FilterTables:
+def filter_tables(group: PointGroup, size: int, stabiliser: tuple[int, ...] = ()) -> FilterTables:
     """The one table of a group and window."""
-    return FilterTables(group, size)
+    return FilterTables(group, size, stabiliser)
 
 
 @_made_once
@@ -123,18 +151,29 @@ def block_tables(group: PointGroup, stride: int) -> BlockTables:
     return BlockTables(group, stride)
 
 
-class Blocks(NamedTuple):
-    """How a strided layer is one of stride 1 on blocks of side x side sites (``BlockTables``).
+class Form(NamedTuple):
+    """How a layer is one of stride 1 between regular fields.
 
     Args:
-        side: the stride.
+        side: the stride: the layer is one on blocks of side x side sites (``BlockTables``).
         of_output: of a transposed layer, whose output is in blocks.
         cut: the sites of each block are channels, in the order of ``F.pixel_unshuffle``; there is no padding.
+        stabiliser: H of the fields on G/H in (``FilterTables``), of stride 1; empty for regular ones.
     """
 
     side: int = 1
     of_output: bool = False
     cut: bool = False
+    stabiliser: tuple[int, ...] = ()
+
+    def planes(self, group: PointGroup) -> int:
+        """Of a field in."""
+        return group.order // max(1, len(self.stabiliser))
+
+    def cells(self, group: PointGroup, size: int, transposed: bool = False) -> int:
+        """At which patches are taken; transposed, those of the output's gradient."""
+        members = () if transposed else self.stabiliser
+        return filter_tables(group, size // self.side, members).shift.shape[1]
 
     @property
     def sites(self) -> tuple[int, int]:
@@ -157,27 +196,29 @@ class Blocks(NamedTuple):
         return size // self.side - 1 if self.of_output else 0
 
 
-NO_BLOCKS = Blocks()
+PLAIN = Form()
 
 
 @cache
-def filter_order(group: PointGroup, size: int, blocks: Blocks) -> NDArray[np.int64]:
+def filter_order(group: PointGroup, size: int, form: Form) -> NDArray[np.int64]:
     """``BlockTables.filter_order`` of a window; of no blocks, the entries as they stand."""
-    if blocks.side == 1:
+    if form.side == 1:
         return np.arange(group.order * size * size)[None]
-    return block_tables(group, blocks.side).filter_order(size, blocks.of_output)
+    return block_tables(group, form.side).filter_order(size, form.of_output)
 
 
 @_made_once
-def packed_entries(group: PointGroup, size: int, blocks: Blocks, transposed: bool) -> NDArray[np.int32]:
+def packed_entries(group: PointGroup, size: int, form: Form, transposed: bool) -> NDArray[np.int32]:
     """(sites, order, cells): the one table of where the weights of a pair of fields are that are packed.
 
     Args:
         transposed: for the filter of the gradient of the input.
     """
-    tables = filter_tables(group, size // blocks.side)
+    tables = filter_tables(group, size // form.side, form.stabiliser)
     entry = tables.transposed_entry if transposed else tables.entry
-    return _int32(filter_order(group, size, blocks)[:, entry])
+    if form.side == 1:
+        return entry[None]
+    return _int32(filter_order(group, size, form)[:, entry])
 
 
 def sites_of_block(size: int, stride: int) -> int | None:

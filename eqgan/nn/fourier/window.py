@@ -1,5 +1,6 @@
 """The arguments of ``eqgan::group_conv2d``: what they stand for, and what is refused."""
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from eqgan.groups import POINT_GROUPS, PointGroup
 from eqgan.nn.eager import is_differentiated_forwards
-from eqgan.nn.fourier.tables import Blocks
+from eqgan.nn.fourier.tables import Form
 
 
 @cache
@@ -35,15 +36,16 @@ class Window(NamedTuple):
     stride: int = 1
     transposed: bool = False
     cut: bool = False
+    stabiliser: Sequence[int] = ()
 
     @property
     def group(self) -> PointGroup:
         return group_of(tuple(self.generators))
 
     @property
-    def blocks(self) -> Blocks:
-        """Those of a layer between regular fields."""
-        return Blocks(self.stride, self.transposed, self.cut)
+    def form(self) -> Form:
+        """That of a layer from fields with a fiber."""
+        return Form(self.stride, self.transposed, self.cut, tuple(self.stabiliser))
 
     def require_sense(self) -> None:
         """Raises ValueError for numbers that are no layer's."""
@@ -55,11 +57,18 @@ class Window(NamedTuple):
                 "expected a stride of at least 1, above it to transpose, and of maps that are cut whole "
                 f"blocks in the window and no padding, got {self}"
             )
+        if self.stabiliser:
+            members = self.group.subgroup(tuple(self.stabiliser))
+            if self.transposed or self.cut or not 1 < len(members) < self.group.order:
+                raise ValueError(
+                    "expected the stabiliser of a quotient, more than the identity and less than the group, "
+                    f"of maps that are not cut and no transposed convolution, got {self}"
+                )
 
     def output_shape(self, x: Tensor, fields: int) -> list[Any]:
         """Of maps that may be recorded ones, whose sides are no integers."""
         self._require_fit(x)
-        sides = [self.blocks.output_side(length, self.size, self.padding) for length in x.shape[2:]]
+        sides = [self.form.output_side(length, self.size, self.padding) for length in x.shape[2:]]
         return [x.shape[0], fields * self.group.order, *sides]
 
     def _require_fit(self, x: Tensor) -> None:
@@ -87,24 +96,25 @@ def refuse_forward_mode() -> None:
 def output_shape(x: Tensor, weight: Tensor, window: Window) -> list[Any]:
     """Raises ValueError unless maps, weight and window are of one layer; RuntimeError in forward mode."""
     refuse_forward_mode()
-    order, cells = window.group.order, window.size**2
+    cells = window.size**2
     entries = weight.shape[2] if weight.ndim == 3 else 0
     window.require_sense()
-    fiber = 1 if entries == cells else order * (window.stride**2 if window.cut else 1)
+    planes = window.form.planes(window.group)
+    fiber = 1 if entries == cells else planes * (window.stride**2 if window.cut else 1)
     if x.ndim != 4 or weight.ndim != 3 or x.shape[1] != weight.shape[1] * fiber:
         raise ValueError(
             "expected x (batch, in * order, height, width) and weight (out, in, order * size^2), "
             "or, to lift, x (batch, in, height, width) and weight (out, in, size^2), "
-            f"order {order}, got {tuple(x.shape)} and {tuple(weight.shape)}"
+            f"order {planes}, got {tuple(x.shape)} and {tuple(weight.shape)}"
         )
     if not weight.shape[0] or not weight.shape[1]:
         raise ValueError(f"expected at least one field in and one out, got weights {tuple(weight.shape)}")
-    if entries not in (order * cells, cells):
+    if entries not in (planes * cells, cells):
         raise ValueError(
-            f"expected order * size^2 = {order * cells} weights a pair, or {cells} to lift, got {entries}"
+            f"expected order * size^2 = {planes * cells} weights a pair, or {cells} to lift, got {entries}"
         )
-    if entries == cells and (window.transposed or window.cut):
-        raise ValueError("expected regular fields in, not planes, to transpose a convolution or of maps cut")
+    if entries == cells and (window.transposed or window.cut or window.stabiliser):
+        raise ValueError("expected regular fields in, not planes, to transpose a convolution, of maps cut or of a quotient")
     return window.output_shape(x, len(weight))
 
 

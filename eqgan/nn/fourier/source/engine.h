@@ -23,19 +23,22 @@ enum Blocked : index_t { NOTHING, PATCHED, OTHER };  // OTHER: out and plain
 
 struct Task {
   index_t kind;
-  void *patched;             // (batch, in, ORDER, height, width)
+  void *patched;             // (batch, in, planes, height, width)
   const float *filter;       // packed blocks, with out; of lifting, the base filter (other, in, cells)
   const float *bias;         // (other), or null
-  void *out;                 // (batch, other, ORDER, out_height, out_width), or null
+  void *out;                 // (batch, other, other_planes, out_height, out_width), or null
   const void *plain;         // the shape of out, or null
   float *filter_gradient;    // packed gradients, one for each slice, zeroed; with plain. Of lifting, room for
                              // (in * cells + 1, channels) for each slice
   const int32_t *shift;      // (ORDER, cells, 2): row and column of the cell to which t moves each cell; of lifting,
                              // (ORDER, cells): which cell of the base filter the filter of each element has there
+  const int32_t *plane, *other_plane;  // (ORDER): which plane of a field of `patched`, of out and plain, is each element's
   index_t batch, in, other, height, width, out_height, out_width;
+  index_t planes, other_planes;  // of a field: ORDER, or fewer of a quotient; of lifting, 1 and ORDER
+  index_t irreps;            // a bit for each that is multiplied: others have no part in fields of a quotient
   index_t padding;           // of regular fields it may be negative: crops
   index_t stride;            // of lifting
-  index_t side, cells;       // of the window
+  index_t side, cells;       // of the window, and at how many of its cells patches are taken
   index_t rows;              // output rows in a block; of lifting, at most
   index_t slices;            // parts of the work, for threads
   float *weight_gradient, *bias_gradient;  // of lifting: (other, in, cells) and (other), with filter_gradient
@@ -52,7 +55,7 @@ struct Filter {
   float *weight;             // base filter or its gradient, entries of a pair of fields contiguous; where one side
                              // is in blocks, of a pair of the layer's fields, all sites of the block
   float *packed;             // blocks, or packed gradients one after the other
-  const int32_t *entry;      // (sites, ORDER, cells): where w'_z[u] stands among the entries of a pair
+  const int32_t *entry;      // (sites, ORDER, cells): where w'_z[u] stands among the entries of a pair; -1: it is 0
   index_t in, other;         // fields of the patched and of the other side; of blocks, site by site
   index_t layer_in, layer_other;    // of the layer: as many, or of the side in blocks those of one site
   index_t in_stride, other_stride;  // of the layer's fields, in weight

@@ -222,8 +222,9 @@ INLINE void pack_cell(const Filter &f, const Pairs &p, index_t cell) {
   Lane w[ORDER], block[ENTRIES], columns[ENTRIES];
   UNROLL for (int u = 0; u < ORDER; u++) {
     const index_t e = p.entry[u * f.cells + cell];
-    w[u] = Lane{p.weight[0][e], p.weight[1][e], p.weight[2][e], p.weight[3][e],
-                p.weight[4][e], p.weight[5][e], p.weight[6][e], p.weight[7][e]};
+    w[u] = e < 0 ? Lane{}
+                 : Lane{p.weight[0][e], p.weight[1][e], p.weight[2][e], p.weight[3][e],
+                        p.weight[4][e], p.weight[5][e], p.weight[6][e], p.weight[7][e]};
   }
   filter_blocks(w, block);
   float *packed = f.packed;
@@ -286,7 +287,7 @@ INLINE void unpack_cell(const Filter &f, const Pairs &p, index_t cell) {
   filter_adjoint(block, w);
   UNROLL for (int u = 0; u < ORDER; u++) {
     const index_t e = p.entry[u * f.cells + cell];
-    for (index_t n = 0; n < p.count; n++) p.weight[n][e] = w[u][n];
+    for (index_t n = 0; n < p.count && e >= 0; n++) p.weight[n][e] = w[u][n];
   }
 }
 
@@ -322,7 +323,7 @@ struct Plan {
     features = transposed + (t.plain ? (t.other * ORDER + 4 * BLOCKS) * round_up(positions, 4) : 0);
     features = round_up(features, 16);
     staged = features + fields * floats_a_field;
-    halves = round_up(staged + fields * ORDER * staged_plane + 2 * LANES, 16);
+    halves = round_up(staged + fields * t.planes * staged_plane + 2 * LANES, 16);
     plain_pairs = halves + (lower && t.plain ? round_up(fields * floats_a_field / 2, 16) + 16 : 0);
     filter = plain_pairs + (lower && t.plain ? round_up((features - transposed) / 2, 16) + 16 : 0);
     moved = round_up(filter + (lower && t.out ? packed_size(t.in, t.other, t.cells + 1) / 2 : 0) + 2 * LANES, 16);
@@ -425,8 +426,8 @@ void stage(const Plan &p, const T *patched, index_t row, index_t end, index_t fi
   const Task &t = p.t;
   if (t.blocked == PATCHED) return stage_blocks(p, patched, row, end, field, fields, staged);
   for (Segments s(t, row, end); s.next();) {
-    const T *image = patched + (s.image * t.in + field) * ORDER * t.height * t.width;
-    for (index_t plane = 0; plane < fields * ORDER; plane++)
+    const T *image = patched + (s.image * t.in + field) * t.planes * t.height * t.width;
+    for (index_t plane = 0; plane < fields * t.planes; plane++)
       stage_plane(t, image + plane * t.height * t.width, s.first - t.padding, s.rows + t.side - 1, p.staged_width,
                   staged + plane * p.staged_plane + s.stage_row * p.staged_width);
   }
@@ -463,7 +464,7 @@ void make_features(const Plan &p, index_t row, index_t end, index_t fields, cons
       float *to[ORDER];
       for (int g = 0; g < ORDER; g++) {
         const int32_t *shift = t.shift + 2 * (g * t.cells + cell);
-        from[g] = staged + (field * ORDER + g) * p.staged_plane + shift[0] * p.staged_width + shift[1];
+        from[g] = staged + (field * t.planes + t.plane[g]) * p.staged_plane + shift[0] * p.staged_width + shift[1];
       }
       for (int block = 0; block < BLOCKS; block++)
         for (int l = 0; l < BLOCK_DIM[block]; l++) {
@@ -533,6 +534,7 @@ void multiply(const Plan &p, index_t positions, index_t field, index_t fields, c
               const float *filter, float *products) {
   const Task &t = p.t;
   for (int block = 0, irrep = 0; block < BLOCKS; block++) {
+    if (!(t.irreps >> BLOCK_IRREP[block] & 1)) continue;
     for (; irrep < BLOCK_IRREP[block]; irrep++)
       filter += paired(p, t.in * t.cells * IRREP_DIM[irrep]) * round_up(t.other * IRREP_DIM[irrep], TILE);
     const index_t d = BLOCK_DIM[block], columns = t.other * d, rows = paired(p, fields * t.cells * d);
@@ -580,6 +582,11 @@ template <class T> INLINE void combine_field(const float *const *from, float bia
 INLINE uint16_t *raw(Half *p) { return &p->bits; }
 INLINE float *raw(float *p) { return p; }
 
+// Of out and plain, where they are not moved by way of the scratch: the plane of an element, of all of an item.
+INLINE index_t plane_of(const Task &t, const Blocks &b, index_t field, int g) {
+  return t.blocked == OTHER ? b.cut_plane(field, g) : field * t.other_planes + t.other_plane[g];
+}
+
 template <class T> void combine(const Plan &p, index_t row, index_t end, const float *products, T *out, float *moved) {
   const Task &t = p.t;
   const Blocks b(t, t.other);
@@ -589,7 +596,7 @@ template <class T> void combine(const Plan &p, index_t row, index_t end, const f
   if (p.in_blocks) which.find(t);
   for (Segments s(t, row, end); s.next();) {
     const index_t at = s.first * t.out_width;
-    T *item = out + s.image * (p.in_blocks ? b.item() * map : t.other * ORDER * plane);
+    T *item = out + s.image * (p.in_blocks ? b.item() * map : t.other * t.other_planes * plane);
     for (index_t field = 0; field < fields; field++) {
       for (index_t site = 0; site < sites; site++) {
         const index_t n = site * fields + field;
@@ -603,7 +610,7 @@ template <class T> void combine(const Plan &p, index_t row, index_t end, const f
           if (p.in_blocks)
             to[g] = reinterpret_cast<T *>(moved) + (site * ORDER + g) * p.stride;
           else
-            to[g] = item + (t.blocked == OTHER ? b.cut_plane(n, g) : n * ORDER + g) * plane + at;
+            to[g] = item + plane_of(t, b, n, g) * plane + at;
         combine_field(from, t.bias ? t.bias[n] : 0, s.rows * t.out_width, to);
       }
       if (p.in_blocks)
@@ -638,7 +645,7 @@ void analyse_plain(const Plan &p, const T *given, index_t row, index_t end, floa
   const Blocks b(t, t.other);
   const index_t plane = t.out_height * t.out_width, map = t.map_height * t.map_width;
   for (Segments s(t, row, end); s.next();) {
-    const T *item = given + s.image * (p.in_blocks ? b.item() * map : t.other * ORDER * plane);
+    const T *item = given + s.image * (p.in_blocks ? b.item() * map : t.other * t.other_planes * plane);
     const index_t count = s.rows * t.out_width, at = s.first * t.out_width;
     for (index_t n = 0; n < t.other; n++) {
       float *to[ORDER];
@@ -656,7 +663,7 @@ void analyse_plain(const Plan &p, const T *given, index_t row, index_t end, floa
       } else {
         const T *from[ORDER];
         for (int g = 0; g < ORDER; g++)
-          from[g] = item + (t.blocked == OTHER ? b.cut_plane(n, g) : n * ORDER + g) * plane + at;
+          from[g] = item + plane_of(t, b, n, g) * plane + at;
         analyse_field(from, count, to);
       }
     }
@@ -729,6 +736,7 @@ void correlate(const Plan &p, index_t positions, index_t field, index_t fields, 
   const Task &t = p.t;
   const index_t part = LOWER ? 2 : 1, stride = p.stride / part, length = ceil_div(positions, part);
   for (int block = 0, irrep = 0; block < BLOCKS; block++) {
+    if (!(t.irreps >> BLOCK_IRREP[block] & 1)) continue;
     for (; irrep < BLOCK_IRREP[block]; irrep++) gradient += gradient_floats(irrep, t.in, t.other, t.cells);
     const index_t d = BLOCK_DIM[block], columns = round_up(t.other * d, 4), rows = fields * t.cells * d;
     const float *f = features + fields * t.cells * BLOCK_FIRST[block] * stride;
@@ -826,6 +834,7 @@ void slice_regular(const Task *task, index_t number, float *scratch) {
   float *moved = scratch + p.moved;
   clear(staged, p.halves - p.staged);
   clear(plain, p.transposed - p.plain);  // columns that fill up to four
+  if (t.irreps + 1 != index_t(1) << IRREPS) clear(products, p.plain - p.products);  // of those not multiplied
   if (p.lower && t.out) pair_filter(p, paired_filter);
   for (index_t b = blocks * number / t.slices; b < blocks * (number + 1) / t.slices; b++) {
     const index_t row = b * t.rows, end = min_of(row + t.rows, all_rows), positions = (end - row) * t.out_width;
