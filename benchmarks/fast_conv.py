@@ -31,7 +31,7 @@ import torch.nn.functional as F
 from speed import alternate, convolutions_by
 
 from eqgan.files import atomic_write
-from eqgan.groups import P2, P2MM, P4, P4M, PM, FieldType, PlaneGroup, regular, scalar
+from eqgan.groups import P2, P2MM, P4, P4M, PM, FieldType, PlaneGroup, quotient, regular, scalar
 from eqgan.memory import keep_freed_memory
 from eqgan.nn import GroupConv2d, UpsampleConv2d
 from eqgan.nn.fourier.choice import LIFTING_KINDS, Layer, instruction_set
@@ -55,6 +55,7 @@ class Case(NamedTuple):
     stride: int = 1
     transposed: bool = False
     whole: bool = False
+    subgroup: PlaneGroup | None = None  # H of fields on G/H in
 
     @property
     def padding(self) -> int:
@@ -65,12 +66,15 @@ class Case(NamedTuple):
 
     @property
     def in_type(self) -> FieldType:
+        if self.subgroup is not None:
+            return quotient(self.group, self.subgroup, self.fields[0])
         return (scalar if self.lifting else regular)(self.group, self.fields[0])
 
     @property
     def layer(self) -> Layer:
         how = self.lifting, self.stride, self.transposed, self.whole
-        return Layer(self.group.point_group, self.size, *self.fields, *how)
+        members = () if self.subgroup is None else self.in_type.representation.stabiliser
+        return Layer(self.group.point_group, self.size, *self.fields, *how, members)
 
     @property
     def out_side(self) -> int:
@@ -82,7 +86,8 @@ class Case(NamedTuple):
     @property
     def name(self) -> dict[str, Any]:
         named = {**self._asdict(), "group": self.group.name, "fields": list(self.fields)}
-        usual = {"lifting": False, "stride": 1, "transposed": False, "whole": False}
+        named["subgroup"] = None if self.subgroup is None else self.subgroup.name
+        usual = {"lifting": False, "stride": 1, "transposed": False, "whole": False, "subgroup": None}
         return {key: value for key, value in named.items() if key not in usual or value != usual[key]}
 
 
@@ -346,6 +351,25 @@ def whole_held_out(count: int = 24) -> list[Case]:
     return found
 
 
+def quotients() -> list[Case]:
+    """After a pool over the cosets of a subgroup, by each of the square lattice's."""
+    pairs = [(P4, P2), (P4M, P4), (P4M, P2MM), (P4M, P2), (P4M, PM), (P2MM, P2), (P2MM, PM)]
+    threes = itertools.product(pairs, [(4, 8), (16, 32), (32, 8)], (28, 10), (3,), (1, 8))
+    fives = itertools.product(pairs, [(8, 16)], (14,), (5,), (64,))
+    return [Case(g, fields, *how, subgroup=h) for (g, h), fields, *how in (*threes, *fives)]
+
+
+def quotients_held_out(count: int = 24) -> list[Case]:
+    draw = random.Random(8)
+    found = []
+    for _ in range(count):
+        group, subgroup = draw.choice([(P4, P2), (P4M, P4), (P4M, P2), (P4M, PM), (P2MM, PM)])
+        fields = draw.choice([2, 3, 6, 11, 16, 24]), draw.choice([3, 6, 11, 12, 16, 24])
+        side, size = draw.choice([6, 8, 12, 16, 20, 32]), draw.choice([3, 3, 4, 5])
+        found.append(Case(group, fields, side, size, draw.choice([1, 2, 4, 16, 32, 64]), subgroup=subgroup))
+    return found
+
+
 def gpu() -> list[Case]:
     """64 to 256 channels, where a GPU has enough to do."""
     channels = [(64, 64), (128, 128), (256, 256)]
@@ -366,6 +390,8 @@ ON_CPU = {
     "strided_held_out": (strided_held_out, 9),
     "strided_lifting": (strided_lifting, 9),
     "strided_lifting_held_out": (strided_lifting_held_out, 9),
+    "quotient": (quotients, 9),
+    "quotient_held_out": (quotients_held_out, 9),
     "whole": (whole, 9),
     "whole_held_out": (whole_held_out, 9),
     "transposed": (transposed, 9),
@@ -383,6 +409,7 @@ def quick() -> list[Case]:
         Case(P4, (2, 4), 14, 4, 2, stride=2),
         Case(P4, (4, 2), 7, 4, 2, stride=2, transposed=True),
         Case(P4, (4, 2), 4, 4, 2, whole=True),
+        Case(P4, (4, 2), 7, 3, 2, subgroup=P2),
     ]
 
 

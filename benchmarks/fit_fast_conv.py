@@ -25,7 +25,7 @@ from eqgan.nn.fourier import choice
 
 # of the other way's time; what lifting by the bank costs beside the convolution is in no term of its model
 MARGINS = {
-    **dict.fromkeys(("regular", "transposed", "whole"), dict.fromkeys(choice.KINDS, 0.80)),
+    **dict.fromkeys(("regular", "quotient", "transposed", "whole"), dict.fromkeys(choice.KINDS, 0.80)),
     "strided": {**dict.fromkeys(choice.KINDS, 0.80), "eval_bf16": 0.70},
     "lifting": {**dict.fromkeys(choice.LIFTING_KINDS, 0.80), "training": 0.90},
     "strided_lifting": {**dict.fromkeys(choice.LIFTING_KINDS, 0.80), "training": 0.90, "training_bf16": 0.90},
@@ -36,6 +36,7 @@ FITTED_TO = {
     "strided": ("strided",),
     "strided_lifting": ("strided_lifting",),
     "transposed": ("transposed",),
+    "quotient": ("quotient",),
     "whole": ("whole",),
 }
 # Of these kinds the times over groups with mirrors alone are not told by the terms of the others: fitted to
@@ -58,7 +59,8 @@ def of(results: dict[str, Any], part: str) -> Cases:
 
 def case_of(case: dict[str, Any]) -> Case:
     known = {name: case[name] for name in Case._fields if name in case}
-    return Case(**known | {"group": PLANE_GROUPS[case["group"]], "fields": tuple(case["fields"])})
+    groups = {name: PLANE_GROUPS[case[name]] for name in ("group", "subgroup") if name in case}
+    return Case(**known | groups | {"fields": tuple(case["fields"])})
 
 
 def layer_of(case: dict[str, Any]) -> choice.Layer:

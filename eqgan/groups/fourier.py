@@ -90,11 +90,16 @@ class GroupFourier:
     @property
     def multiplications(self) -> int:
         """For one convolution over the group; the direct sum takes order^2."""
-        return sum(irrep.copies * irrep.dim**2 for irrep in self.irreps)
+        return self.multiplications_for(())
+
+    def multiplications_for(self, stabiliser: tuple[int, ...]) -> int:
+        """The same where what comes out is a function on the cosets G/H: fewer irreps have a part in it."""
+        known = self.irreps_of(stabiliser)
+        parts = ((known >> n & 1, irrep) for n, irrep in enumerate(self.irreps))
+        return sum(irrep.copies * irrep.dim**2 for has_part, irrep in parts if has_part)
 
     def irreps_of(self, stabiliser: tuple[int, ...]) -> int:
-        """A bit for each irrep that functions have with f(t h) = f(t) for all h of a subgroup, as those on the
-        cosets G/H; of no elements, all."""
+        """A bit for each irrep that has a part in functions on a subgroup's cosets; of no elements, all."""
         members = list(stabiliser) or [0]
         fixed = (np.abs(irrep.matrices[members].sum(axis=0)).max() > 1e-9 for irrep in self.irreps)
         return sum(1 << number for number, found in enumerate(fixed) if found)

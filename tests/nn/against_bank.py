@@ -105,3 +105,22 @@ def compare_vmap_and_jvp(layer, x):
     _, tangent = torch.func.jvp(layer, (x[0],), (x[1],))
     linear = copy.deepcopy(layer).double()
     close(tangent.detach(), (linear(x[1].double()) - linear(torch.zeros_like(x[1]).double())).detach())
+
+
+def subgroups(plane):
+    """The elements of each subgroup that is neither the identity alone nor the group."""
+    group = plane.point_group
+    found = {(group.identity,)}
+    while True:
+        more = {closure(group, (*known, g)) for known in found for g in range(group.order)} - found
+        if not more:
+            return sorted(members for members in found if 1 < len(members) < group.order)
+        found |= more
+
+
+def closure(group, generators):
+    """The elements of the subgroup that these generate."""
+    members = set(generators)
+    while (products := {int(group.product[a, b]) for a in members for b in members}) - members:
+        members |= products
+    return tuple(sorted(members))

@@ -144,7 +144,9 @@ def test_what_torch_asks_of_an_operator():
     torch.library.opcheck(op.default, (x, weight, bias, generators, 3, 1))
     grad = torch.randn(2, 12, 5, 6, requires_grad=True)
     backward = torch.ops.eqgan.group_conv2d_backward.default
-    torch.library.opcheck(backward, (grad, x, weight, generators, 3, 1, 1, False, False, True, True, True))
+    torch.library.opcheck(
+        backward, (grad, x, weight, generators, 3, 1, 1, False, False, [], True, True, True)
+    )
 
 
 @pytest.mark.parametrize("plane", [P4, P4M], ids=str)

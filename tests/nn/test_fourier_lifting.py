@@ -176,7 +176,7 @@ def test_what_torch_asks_of_an_operator(stride):
     grad = torch.randn(2, 12, 9 // stride + stride - 1, 12 // stride, requires_grad=True)
     backward = torch.ops.eqgan.group_conv2d_backward.default
     torch.library.opcheck(
-        backward, (grad, x, weight, generators, 3, 1, stride, False, False, True, True, True)
+        backward, (grad, x, weight, generators, 3, 1, stride, False, False, [], True, True, True)
     )
 
 

@@ -151,12 +151,24 @@ def test_a_packed_filter_has_no_gradients_and_says_so():
         lambda op, x, w: op.group_conv2d(x, w[:0], None, GENERATORS, 3, 1),
         lambda op, x, w: op.group_conv2d(x, w[:, :, :9].repeat(1, 4, 1), None, GENERATORS, 3, 1, 0),
         lambda op, x, w: op.group_conv2d_backward(
-            torch.zeros(1, 12, 8, 8), x, w[:, :, :9].repeat(1, 4, 1), GENERATORS, 3, 1, 2, False, False, *NEED
+            torch.zeros(1, 12, 8, 8),
+            x,
+            w[:, :, :9].repeat(1, 4, 1),
+            GENERATORS,
+            3,
+            1,
+            2,
+            False,
+            False,
+            [],
+            *NEED,
         ),
         lambda op, x, w: op.group_conv2d_backward(
-            x[:, :0], x, w[:0], GENERATORS, 3, 1, 1, False, False, *NEED
+            x[:, :0], x, w[:0], GENERATORS, 3, 1, 1, False, False, [], *NEED
         ),
-        lambda op, x, w: op.group_conv2d_backward(x[:, :8], x, w, GENERATORS, 3, 1, 1, False, False, *NEED),
+        lambda op, x, w: op.group_conv2d_backward(
+            x[:, :8], x, w, GENERATORS, 3, 1, 1, False, False, [], *NEED
+        ),
         lambda op, x, w: op.group_conv2d(x, w, None, GENERATORS, 3, -1, 2, True),
         lambda op, x, w: op.group_conv2d(x, w, None, GENERATORS, 3, 1, 1, True),
         lambda op, x, w: op.group_conv2d_packed(x, torch.zeros(4), None, 3, GENERATORS, 4, 0, 2, True, True),
@@ -176,11 +188,21 @@ def test_a_packed_filter_has_no_gradients_and_says_so():
         lambda op, x, w: op.group_conv2d(x, w[:, :, :4], None, GENERATORS, -1, 0),
         lambda op, x, w: op.group_conv2d(x[:, :2], w[:, :, :9], None, GENERATORS[:3], 3, 1),
         lambda op, x, w: vmap(lambda one: op.group_conv2d(one, w, None, GENERATORS, 3, 1))(x[None][:0]),
+        lambda op, x, w: op.group_conv2d(x, w[:, :, :18], None, GENERATORS, 3, 1, 1, False, False, [0, 1]),
+        lambda op, x, w: op.group_conv2d(x, w[:, :, :9], None, GENERATORS, 3, 1, 1, False, False, [0, 2]),
+        lambda op, x, w: op.group_conv2d(x, w[:, :, :18], None, GENERATORS, 3, 1, 1, False, False, [0, 2]),
+        lambda op, x, w: op.group_conv2d(x[:, :6], w, None, GENERATORS, 3, 1, 1, False, False, [0]),
+        lambda op, x, w: op.group_conv2d(
+            x[:, :6], w[:, :, :18], None, GENERATORS, 4, 0, 2, True, False, [0, 2]
+        ),
+        lambda op, x, w: op.group_conv2d_packed(
+            x[:, :6], torch.zeros(4), None, 3, GENERATORS, 3, 1, 1, False, False, [0, 2]
+        ),
         lambda op, x, w: op.group_conv2d_packed(x[:, :, 1:], torch.zeros(4), None, 3, GENERATORS, 4, 1, 2),
     ],
 )
 def test_what_does_not_fit_is_refused_before_memory_is_touched(call):
-    with pytest.raises(ValueError, match=r"expected|smaller"):
+    with pytest.raises(ValueError, match=r"expected|smaller|not closed"):
         call(torch.ops.eqgan, torch.randn(1, 8, 8, 8), torch.randn(3, 2, 36))
 
 

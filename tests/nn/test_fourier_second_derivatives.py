@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from eqgan.groups import P2, P2MM, P4, P4M, PM
 from eqgan.nn.fourier import by_bank
 from eqgan.nn.fourier.window import flat_generators
-from tests.nn.against_bank import close, needs_engine
+from tests.nn.against_bank import close, needs_engine, subgroups
 
-KINDS = "regular", "lifting", "strided", "transposed", "cut"
+KINDS = "regular", "quotient", "lifting", "strided", "transposed", "cut"
 
 
 @st.composite
@@ -21,9 +21,10 @@ def layers(draw):
     plane, kind = draw(st.sampled_from([P2, P4, PM, P2MM, P4M])), draw(st.sampled_from(KINDS))
     fields = draw(st.integers(1, 5)), draw(st.integers(1, 7))
     more = st.integers(0, 9)
-    if kind in ("regular", "lifting"):
+    members = draw(st.sampled_from(subgroups(plane))) if kind == "quotient" and plane.order > 2 else ()
+    if kind in ("regular", "quotient", "lifting"):
         size = draw(st.integers(1, 5))
-        stride = 1 if kind == "regular" else draw(st.integers(1, 3))
+        stride = 1 if kind != "lifting" else draw(st.integers(1, 3))
         padding = draw(st.integers(0, size))
         sides = [max(1, size - 2 * padding) + 4 * stride + draw(more) for _ in range(2)]
     else:
@@ -32,11 +33,11 @@ def layers(draw):
         size, padding = stride * cells, 0 if kind == "cut" else draw(st.integers(0, stride))
         blocks = [cells + 2 + draw(more) for _ in range(2)]
         sides = blocks if kind != "strided" else [stride * (b + 2 * padding) - 2 * padding for b in blocks]
-    fiber = 1 if kind == "lifting" else plane.order * (stride**2 if kind == "cut" else 1)
-    entries = size**2 * (1 if kind == "lifting" else plane.order)
+    planes = 1 if kind == "lifting" else plane.order // max(1, len(members))
+    fiber, entries = planes * (stride**2 if kind == "cut" else 1), size**2 * planes
     return SimpleNamespace(
         plane=plane,
-        window=(size, padding, stride, kind == "transposed", kind == "cut"),
+        window=(size, padding, stride, kind == "transposed", kind == "cut", members),
         maps=(draw(st.integers(1, 3)), fields[0] * fiber, *sides),
         weights=(fields[1], fields[0], entries),
         channels_last=draw(st.booleans()),

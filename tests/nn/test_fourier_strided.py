@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from eqgan.groups import P2, P2MM, P4, P4M, PM, regular
 from eqgan.nn import GroupConv2d, UpsampleConv2d
 from eqgan.nn.fourier import by_bank, choice, convolution_paths, engine, strided
-from eqgan.nn.fourier.tables import Form, BlockTables, sites_of_block
+from eqgan.nn.fourier.tables import BlockTables, Form, sites_of_block
 from eqgan.nn.fourier.window import flat_generators
 from eqgan.testing import assert_equivariant
 from tests.nn.against_bank import (
@@ -123,7 +123,7 @@ def test_what_torch_asks_of_an_operator(kind):
     torch.library.opcheck(op.default, (x, weight, bias, *how))
     grad = torch.randn(2, 12, *sides, requires_grad=True)
     backward = torch.ops.eqgan.group_conv2d_backward.default
-    torch.library.opcheck(backward, (grad, x, weight, *how, True, True, True))
+    torch.library.opcheck(backward, (grad, x, weight, *how, [], True, True, True))
 
 
 @pytest.mark.parametrize("stride", [2, 3, 9])
@@ -145,9 +145,9 @@ def test_the_operator_at_every_width(stride, padding, dtype, transposed):
         exact = by_bank.forward(x.double(), weight.double(), None, generators, *window)
         close(ours, exact, 2e-6 if dtype == torch.float32 else 2**-6)
         grad, need = torch.randn_like(ours), (True, True, False)
-        found = torch.ops.eqgan.group_conv2d_backward(grad, x, weight, generators, *window, False, *need)
+        found = torch.ops.eqgan.group_conv2d_backward(grad, x, weight, generators, *window, False, [], *need)
         doubles = grad.double(), x.double(), weight.double()
-        exact_ones = by_bank.backward(*doubles, generators, *window, False, *need)
+        exact_ones = by_bank.backward(*doubles, generators, *window, False, [], *need)
         for one, other in zip(found[:2], exact_ones[:2], strict=True):
             close(one, other, 2e-6 if dtype == torch.float32 else 2**-6)
 
@@ -170,7 +170,7 @@ def test_maps_that_come_cut():
     whole = op(x, weight, bias, *how)
     torch.testing.assert_close(op(F.pixel_unshuffle(x, 3), weight, bias, *how, False, True), whole)
     nothing = torch.randn(0, 40, 2, 3).double(), torch.randn(0, 144, 3, 4).double(), weight.double()
-    of_x, *_ = torch.ops.eqgan.group_conv2d_backward(*nothing, *how, False, True, True, True, True)
+    of_x, *_ = torch.ops.eqgan.group_conv2d_backward(*nothing, *how, False, True, [], True, True, True)
     assert of_x.shape == (0, 144, 3, 4), "by the bank, of no images"
     assert torch.equal(
         by_bank.forward(x, weight, bias, *how),
@@ -222,21 +222,21 @@ class WithoutBlocks:
 @pytest.mark.parametrize("kind", ["strided", "transposed", "cut"])
 def test_an_engine_without_blocks_is_given_plain_fields(kind):
     made = WithoutBlocks(P4M.point_group)
-    sides, padding, blocks = {
+    sides, padding, form = {
         "strided": ((8, 6), 1, Form(2)),
         "transposed": ((5, 3), 1, Form(2, of_output=True)),
         "cut": ((4, 3), 0, Form(2, cut=True)),
     }[kind]
     x = torch.randn(2, 16 * (4 if form.cut else 1), *sides)
     weight, bias = torch.randn(3, 2, 8 * 16), torch.randn(3)
-    plain = strided.OnPlainFields(made, blocks)
+    plain = strided.OnPlainFields(made, form)
     ours = plain.forward(x, weight, bias, 4, padding)
-    theirs = made.engine.forward(x, weight, bias, 4, padding, blocks)
+    theirs = made.engine.forward(x, weight, bias, 4, padding, form)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
     grad = torch.randn_like(ours)
     for need in ((True, True, True), (True, False, False), (False, True, False)):
         found = plain.backward(grad, x, weight, 4, padding, need)
-        expected = made.engine.backward(grad, x, weight, 4, padding, need, blocks)
+        expected = made.engine.backward(grad, x, weight, 4, padding, need, form)
         for one, other in zip(found, expected, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-3)
 

@@ -12,7 +12,7 @@ import torch
 
 from eqgan.groups import PointGroup
 from eqgan.groups.fourier import group_fourier
-from eqgan.nn.fourier.tables import sites_of_block
+from eqgan.nn.fourier.tables import Form, sites_of_block
 
 MODES = ("auto", "bank", "fourier")
 KINDS = ("training", "eval", "training_bf16", "eval_bf16")
@@ -64,12 +64,15 @@ class Layer(NamedTuple):
     stride: int = 1
     transposed: bool = False  # then the stride is of the output
     whole: bool = False  # of maps as large as the window
+    stabiliser: tuple[int, ...] = ()  # H of fields on G/H in; none of regular ones
 
     @property
     def fitted_as(self) -> str:
         """Whose times are taken for it: of convolutions that PyTorch goes about in the same way."""
         if self.whole:
             return "whole"
+        if self.stabiliser:
+            return "quotient"
         if self.lifting:
             return "lifting" if self.stride == 1 else "strided_lifting"
         if self.transposed:
@@ -92,12 +95,13 @@ class Work:
     weights: int
     dense: int
     moved: int = 0  # values picked out of maps, or put into them, block by block
+    backwards: int = 0  # multiplications, where they are not those of the way forward
 
     @classmethod
     def of(cls, layer: Layer) -> "Work":
         """Of a layer that the fast path can serve at all; of a transposed one, for a site of its blocks; of
         whole maps, for an item, each a block."""
-        group, size, fields_in, fields_out, lifting, stride, transposed, whole = layer
+        group, size, fields_in, fields_out, lifting, stride, transposed, whole, stabiliser = layer
         if whole:
             work = cls.of(Layer(group, 1, fields_in * size**2, fields_out))
             return replace(work, moved=work.values[0])
@@ -114,22 +118,25 @@ class Work:
         if lifting:  # as many multiplications as the dense one; its features are the patches
             dense, out = pairs * cells * order, fields_out * order
             return cls(dense, (cells * fields_in, out), (fields_in * stride**2, out), dense, dense)
-        values = fields_in * order, fields_out * order
+        form, transform = Form(stabiliser=stabiliser), group_fourier(group)
+        patches, planes = form.cells(group, size), form.planes(group)
         columns = (
             fields_in * _up(fields_out) + fields_out * _up(fields_in)
         ) / 2  # forward, and for gradients
+        backwards = int(columns * cells * transform.multiplications_for(stabiliser))
         return cls(
-            multiplications=int(columns * cells * group_fourier(group).multiplications),
-            features=(cells * values[0], cells * values[1]),
-            values=values,
-            weights=pairs * cells * order,
-            dense=pairs * cells * order**2,
+            multiplications=int(columns * patches * transform.multiplications),
+            features=(patches * fields_in * order, cells * fields_out * order),
+            values=(fields_in * planes, fields_out * order),
+            weights=pairs * cells * planes,
+            dense=pairs * cells * planes * order,
+            backwards=backwards if stabiliser else 0,
         )
 
     def fourier_terms(self, sites: int) -> tuple[float, ...]:
         """What the time of the fast path is fitted to be a sum of multiples of."""
-        moved = (self.moved,) if self.moved else ()
-        each = self.multiplications, *self.features, *self.values, *moved
+        others = (count for count in (self.moved, self.backwards) if count)
+        each = self.multiplications, *self.features, *self.values, *others
         return 1.0, float(self.weights), *(float(sites * count) for count in each)
 
     def bank_terms(self, sites: int) -> tuple[float, ...]:

@@ -104,7 +104,19 @@ class Lifting:
             filter_tables(self.native.group, size).lifting_entry.ctypes.data,
             *(None, None),
             *(batch, planes_in, fields, height, width, out_height, out_width),
-            *(1, self.native.group.order, 0, padding, stride, size, cells, rows, slices, address(of_weight), address(of_bias)),
+            *(
+                1,
+                self.native.group.order,
+                0,
+                padding,
+                stride,
+                size,
+                cells,
+                rows,
+                slices,
+                address(of_weight),
+                address(of_bias),
+            ),
             which_are_bfloat16(planes, out, plain),
         )
         self.native.execute(task)

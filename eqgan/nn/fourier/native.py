@@ -25,7 +25,21 @@ class Task(ctypes.Structure):
     _fields_ = (
         ("kind", _INDEX),
         *((name, _POINTER) for name in _TENSORS),
-        *((name, _INDEX) for name in (*SIZES, "planes", "other_planes", "irreps", "padding", "stride", "side", "cells", "rows", "slices")),
+        *(
+            (name, _INDEX)
+            for name in (
+                *SIZES,
+                "planes",
+                "other_planes",
+                "irreps",
+                "padding",
+                "stride",
+                "side",
+                "cells",
+                "rows",
+                "slices",
+            )
+        ),
         *((name, _POINTER) for name in ("weight_gradient", "bias_gradient")),
         ("bfloat16", _INDEX),
         *((name, _INDEX) for name in ("blocked", "cut", "block_side")),

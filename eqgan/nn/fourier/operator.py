@@ -9,14 +9,14 @@ of fields the filter at the group's identity, element by element, each a window.
 x (batch, in, height, width) and weight (out, in, size^2), a window a pair. The stride is 1 if nothing is
 said; with one, transposed, the layer is the transpose of a strided one. The result, (batch, out * order,
 height', width'), is contiguous. Maps may also come cut into blocks of stride x stride sites, as
-``F.pixel_unshuffle`` does; then there is no padding. Or they are fields on G/H, one plane for each coset, with
-H's elements as the stabiliser, in * order / |H| planes and as many windows a pair.
+``F.pixel_unshuffle`` does; then there is no padding. Or they are fields on G/H, of a plane for
+each coset, with H's elements as the stabiliser: in * order / |H| planes, and order / |H| windows a pair.
 
 It is defined for every device and dtype, by the filter bank and an ordinary convolution; a float32 filter
 takes the engine of the CPU or the kernels of the GPU where there are any, unless a stride makes no whole
-blocks of maps and window, or is above 8, or a quotient is strided or on a GPU. Both are the same function up to rounding, and so are their
-gradients, of any order. Maps may be of another dtype than the filter, and the result is of theirs: under
-autocast they are of autocast's, the filter stays in float32.
+blocks of maps and window, or is above 8, or fields on cosets come with a stride or on a GPU. Both are the
+same function up to rounding, and so are their gradients, of any order. Maps may be of another dtype than the
+filter, and the result is of theirs: under autocast they are of autocast's, the filter stays in float32.
 ``group_conv2d_packed`` is the same between regular fields without gradients, for a filter that
 ``Engine.pack`` prepared.
 """
@@ -175,7 +175,7 @@ def _packed_fake(x: Tensor, packed: Tensor, bias: Tensor | None, fields: int, *h
 
 
 class _Differentiated(torch.autograd.Function):
-    """What ``torch.library.register_autograd`` makes too, in two thirds of the time that a call takes there."""
+    """As ``torch.library.register_autograd`` would make it, whose calls take longer."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, how: tuple[Any, ...]) -> Tensor:

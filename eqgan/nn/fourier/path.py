@@ -50,6 +50,7 @@ class FourierPath:
     lifting: bool = False
     transposed: bool = False  # the stride is of the output: it is the transpose of a strided convolution
     whole: WholeMap | None = field(default=None, compare=False, repr=False)  # of maps as large as the window
+    stabiliser: tuple[int, ...] = ()  # H of fields on G/H in; none of regular ones
 
     @classmethod
     def of(
@@ -62,28 +63,31 @@ class FourierPath:
         transposed: bool = False,
     ) -> "FourierPath | None":
         """None for a layer that always takes the bank."""
-        group, lifting = in_type.group.point_group, in_type.representation.is_trivial
-        known = (lifting or in_type.representation.is_regular) and out_type.representation.is_regular
-        if not known or group.order == 1 or (lifting and transposed):
+        group, fiber = in_type.group.point_group, in_type.representation
+        lifting = fiber.is_trivial
+        stabiliser = () if lifting or fiber.is_regular else fiber.stabiliser
+        if not out_type.representation.is_regular or group.order == 1 or (lifting and transposed):
+            return None
+        if stabiliser and (stride > 1 or transposed):
             return None
         if stride > 1 and not lifting and sites_of_block(size, stride) is None:
             return None
         multiplicities = in_type.multiplicity, out_type.multiplicity
-        layer = Layer(group, size, *multiplicities, lifting, stride, transposed)
+        layer = Layer(group, size, *multiplicities, lifting, stride, transposed, stabiliser=stabiliser)
         least = {kind: least_sites(kind, layer) for kind in layer.kinds}
-        may_cover = stride == 1 and not padding and size > 1 and not lifting
+        may_cover = stride == 1 and not padding and size > 1 and not lifting and not stabiliser
         whole = WholeMap.of(layer) if may_cover else None
         if min(least.values()) == NEVER and whole is None:
             return None
         forced, fields = mode() == "fourier", out_type.multiplicity
         numbers, generators = (size, padding, stride, fields), flat_generators(group)
-        return cls(group, generators, *numbers, least, forced, lifting, transposed, whole)
+        return cls(group, generators, *numbers, least, forced, lifting, transposed, whole, stabiliser)
 
     def takes(self, x: Tensor, weight: Tensor) -> bool:
         device = x.device.type
         if x.ndim != 4 or x.device != weight.device:
             return False  # the convolution says what is wrong
-        if self.lifting and device != "cpu":
+        if (self.lifting or self.stabiliser) and device != "cpu":
             return False
         if device not in DTYPES or weight.dtype != torch.float32 or not (self.forced or device == "cpu"):
             return False
@@ -127,7 +131,8 @@ class FourierPath:
 
     @property
     def _window(self) -> Window:
-        return Window(self.generators, self.size, self.padding, self.stride, self.transposed)
+        numbers = self.size, self.padding, self.stride, self.transposed
+        return Window(self.generators, *numbers, stabiliser=self.stabiliser)
 
     def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if (whole := self._whole_of(x)) is not None:

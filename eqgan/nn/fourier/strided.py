@@ -59,9 +59,7 @@ def filter_of_blocks(weight: Tensor, group: PointGroup, size: int, form: Form) -
     """A filter (out, in, ...) between fields of blocks: (out, sites * in, ...) or (sites * out, in, ...)."""
     order, _ = _order_of_weights(group, size, form)
     found = weight[:, :, order.to(weight.device)]  # (out, in, sites, entries)
-    return (
-        found.permute(2, 0, 1, 3).flatten(0, 1) if form.of_output else found.transpose(1, 2).flatten(1, 2)
-    )
+    return found.permute(2, 0, 1, 3).flatten(0, 1) if form.of_output else found.transpose(1, 2).flatten(1, 2)
 
 
 def filter_of_layer(weight: Tensor, group: PointGroup, size: int, form: Form) -> Tensor:

@@ -114,7 +114,9 @@ def output_shape(x: Tensor, weight: Tensor, window: Window) -> list[Any]:
             f"expected order * size^2 = {planes * cells} weights a pair, or {cells} to lift, got {entries}"
         )
     if entries == cells and (window.transposed or window.cut or window.stabiliser):
-        raise ValueError("expected regular fields in, not planes, to transpose a convolution, of maps cut or of a quotient")
+        raise ValueError(
+            "expected regular fields in, not planes, to transpose a convolution, of maps cut or of a quotient"
+        )
     return window.output_shape(x, len(weight))
 
 
