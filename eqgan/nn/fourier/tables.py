@@ -20,8 +20,9 @@ T = TypeVar("T")
 class FilterTables:
     """Of one group and window: (order, cells) tables of cells and filter entries.
 
-    Of fields on G/H the co-rotated patch of cell h z is that of z with its elements moved by h. So one cell of each orbit of H is enough, and where some of H leave it alone, one element of each coset of
-    these: the others' entries are none, -1.
+    Of fields on G/H the co-rotated patch of cell h z is that of z with its elements moved by h. So one cell
+    of each orbit of H is enough, and where some of H leave it alone, one element of each coset of these: the
+    others' entries are none, -1.
 
     Args:
         stabiliser: the elements of H; none from regular fields.
