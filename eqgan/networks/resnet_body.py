@@ -69,8 +69,8 @@ class ResidualBlock(nn.Module):
     ) -> Float[Tensor, "batch out_channels height2 width2"]:
         beside = x if self.shortcut is None else self.shortcut(x)
         if self.preactivation:
-            return beside + self.conv2(self._first(self.conv1, self.bn2, self.bn1(x).relu()).relu())
-        inner = self._first(self.conv1, self.bn1, x).relu()
+            return beside + self.conv2(self._first.rectified(self.conv1, self.bn2, self.bn1(x).relu()))
+        inner = self._first.rectified(self.conv1, self.bn1, x)
         return (beside + self._second(self.conv2, self.bn2, inner)).relu()
 
     def train(self, mode: bool = True) -> "ResidualBlock":

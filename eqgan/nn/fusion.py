@@ -1,11 +1,13 @@
 """In eval, a convolution and the batch norm after it are one convolution."""
 
+from typing import TypeGuard
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
-from eqgan.nn.conv import GroupConv2d, LiftingConv2d
+from eqgan.nn.conv import GroupConv2d, LiftingConv2d, rectify_
 from eqgan.nn.eager import only_numbers_wanted
 from eqgan.nn.kept import Kept, renewed
 from eqgan.nn.norm import FieldBatchNorm2d
@@ -36,6 +38,11 @@ class EvalFusion:
     def __call__(self, conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
         both = self.joined(conv, norm)
         return norm(conv(x)) if both is None else both(x)
+
+    def rectified(self, conv: nn.Module, norm: nn.Module, x: Tensor, slope: float = 0.0) -> Tensor:
+        """The same and, of values below zero, ``slope`` times each: with a rectifier after the norm."""
+        both = self.joined(conv, norm)
+        return F.leaky_relu(norm(conv(x)), slope) if both is None else rectified(both, x, slope)
 
     def joined(self, conv: nn.Module, norm: nn.Module) -> Convolution | None:
         """The one that does both, where they may be called as one now."""
@@ -86,13 +93,25 @@ def _are_of_one_kind(conv: nn.Module, norm: nn.Module) -> bool:
     return False
 
 
-def rectified(activation: nn.Module, fresh: Tensor) -> Tensor:
-    """The activation of a tensor that nobody else holds: in place where it is a rectifier."""
-    if type(activation) is nn.ReLU and not _is_watched(activation):
-        return F.relu_(fresh)
-    if type(activation) is nn.LeakyReLU and not _is_watched(activation):
-        return F.leaky_relu_(fresh, activation.negative_slope)
-    return activation(fresh)
+def rectifier_slope(activation: nn.Module) -> float | None:
+    """What a rectifier that nobody watches multiplies numbers below zero by; None for other layers."""
+    if _is_watched(activation):
+        return None
+    if type(activation) is nn.LeakyReLU:
+        return activation.negative_slope
+    return 0.0 if type(activation) is nn.ReLU else None
+
+
+def rectified(conv: Convolution, x: Tensor, slope: float) -> Tensor:
+    """A convolution that nobody watches and a rectifier after it, where only numbers are wanted."""
+    if isinstance(conv, GroupConv2d):
+        return conv.rectified(x, slope)
+    return rectify_(conv(x), slope)
+
+
+def is_plain_convolution(layer: nn.Module) -> TypeGuard[Convolution]:
+    """Whether it is one of ours or torch's that nobody watches or has derived."""
+    return type(layer) in (*_OF_FIELDS, *_OF_CHANNELS) and not _is_watched(layer)
 
 
 def _is_watched(module: nn.Module) -> bool:

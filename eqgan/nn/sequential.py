@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from eqgan.nn.eager import only_numbers_wanted
-from eqgan.nn.fusion import EvalFusion, rectified
+from eqgan.nn.fusion import EvalFusion, is_plain_convolution, rectified, rectifier_slope
 
 
 class FusedSequential(nn.Sequential):
@@ -24,17 +24,17 @@ class FusedSequential(nn.Sequential):
     def _fused(self, x: Tensor) -> Tensor:
         layers, place = list(self), 0
         while place < len(layers):
-            pair = layers[place : place + 2]
-            both = self._fusions[place].joined(*pair) if len(pair) == 2 else None
-            if both is None:
-                x = layers[place](x)
-                place += 1
-                continue
-            x = both(x)
-            place += 2
-            if place < len(layers):
-                x = rectified(layers[place], x)
-                place += 1
+            layer, after = layers[place], place + 1
+            both = self._fusions[place].joined(layer, layers[after]) if after < len(layers) else None
+            if both is not None:
+                layer, after = both, after + 1
+            slope = rectifier_slope(layers[after]) if after < len(layers) else None
+            if slope is not None and is_plain_convolution(layer):
+                x = rectified(layer, x, slope)
+                after += 1
+            else:
+                x = layer(x)
+            place = after
         return x
 
     def train(self, mode: bool = True) -> "FusedSequential":

@@ -197,7 +197,7 @@ def test_bfloat16_is_rounded_as_torch_rounds(isa):
     x = torch.randn(2, 4, 5, 5)
     x[0, 0, 0], x[1] = float("nan"), x[1].bfloat16().float() * (1 + 2**-8)
     y = torch.empty_like(x, dtype=torch.bfloat16)
-    chosen._run(x, y, 1, (0, 0), PLAIN, filter=chosen.pack(weight, 1), out=y)
+    chosen._run(x, y, 1, (0, 0), PLAIN, {"filter": chosen.pack(weight, 1), "out": y})
     exact = chosen.forward(x, weight, None, 1, 0)
     assert torch.equal(y.nan_to_num(7), exact.bfloat16().nan_to_num(7))
     assert exact.isnan().any()

@@ -198,6 +198,9 @@ def test_a_packed_filter_has_no_gradients_and_says_so():
         lambda op, x, w: op.group_conv2d_packed(
             x[:, :6], torch.zeros(4), None, 3, GENERATORS, 3, 1, 1, False, False, [0, 2]
         ),
+        lambda op, x, w: op.group_conv2d_packed(x[:, :2], w[:, :, :9], None, 4, GENERATORS, 3, 1),
+        lambda op, x, w: op.group_conv2d_packed(x[:, :2, :3, :3], w[:, :, :9], None, 3, GENERATORS, 3, 1),
+        lambda op, x, w: op.group_conv2d_packed(x, w, None, 3, GENERATORS, 3, 1),
         lambda op, x, w: op.group_conv2d_packed(x[:, :, 1:], torch.zeros(4), None, 3, GENERATORS, 4, 1, 2),
     ],
 )

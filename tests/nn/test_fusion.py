@@ -4,10 +4,11 @@ import copy
 import itertools
 import pickle
 from collections import OrderedDict
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -26,8 +27,12 @@ from eqgan.nn import (
     PlainUpsampleConv2d,
     UpsampleConv2d,
     by_filter_banks,
+    conv,
 )
+from eqgan.nn.fourier import engine
+from eqgan.nn.fourier.lifting import Lifting
 from eqgan.nn.fusion import fuses
+from tests.nn.against_bank import needs_engine
 
 CONVOLUTIONS = {
     "lifting": lambda group, **o: LiftingConv2d(scalar(group, 2), regular(group, 3), 3, **o),
@@ -57,11 +62,11 @@ def lived(norm):
 
 def chain(kind="regular", group=P4, rectifier="relu", affine=True, seed=0, **options):
     torch.manual_seed(seed)
-    conv = CONVOLUTIONS[kind](group, **options)
-    if conv.bias is not None:
-        nn.init.normal_(conv.bias)
-    norm = lived(FieldBatchNorm2d(conv.out_type, affine=affine))
-    return FieldSequential(conv, norm, *RECTIFIERS[rectifier]).double().eval()
+    layer = CONVOLUTIONS[kind](group, **options)
+    if layer.bias is not None:
+        nn.init.normal_(layer.bias)
+    norm = lived(FieldBatchNorm2d(layer.out_type, affine=affine))
+    return FieldSequential(layer, norm, *RECTIFIERS[rectifier]).double().eval()
 
 
 def images(layers, side=8):
@@ -100,9 +105,9 @@ def test_it_computes_what_the_layers_do(group, kind, rectifier):
 def test_plain_layers_too(kind):
     torch.manual_seed(0)
     for affine, bias in itertools.product((True, False), repeat=2):
-        conv = PLAIN[kind](bias=bias)
-        norm = lived(nn.BatchNorm2d(conv.out_channels, affine=affine))
-        layers = FusedSequential(conv, norm, nn.ReLU()).double().eval()
+        layer = PLAIN[kind](bias=bias)
+        norm = lived(nn.BatchNorm2d(layer.out_channels, affine=affine))
+        layers = FusedSequential(layer, norm, nn.ReLU()).double().eval()
         x = torch.randn(3, 2, 8, 8, dtype=torch.float64)
         torch.testing.assert_close(joined(layers, x), one_by_one(layers, x), atol=1e-12, rtol=1e-12)
 
@@ -121,6 +126,72 @@ def test_it_takes_either_way_in_float32(monkeypatch, path):
         layers = chain(kind).float()
         x = images(layers, 16).float()
         torch.testing.assert_close(joined(layers, x), one_by_one(layers, x), atol=2e-5, rtol=1e-4)
+
+
+def without_separate_rectifier():
+    """Whoever rectifies maps apart from the convolution fails within."""
+    apart = AssertionError("rectified apart")
+    return patch.multiple(conv.F, relu_=Mock(side_effect=apart), leaky_relu_=Mock(side_effect=apart))
+
+
+@needs_engine
+@pytest.mark.parametrize("rectifier", ["relu", "leaky"])
+@pytest.mark.parametrize("kind", CONVOLUTIONS)
+@pytest.mark.parametrize("normed", [True, False])
+def test_the_engine_rectifies_what_it_writes(monkeypatch, kind, rectifier, normed):
+    monkeypatch.setenv("EQGAN_CONV", "fourier")
+    layers = chain(kind, rectifier=rectifier).float()
+    if not normed:
+        layers = FieldSequential(layers[0], layers[2]).eval()
+    x = images(layers).float()
+    expected = one_by_one(layers, x)
+    assert expected.min() < 0 or rectifier == "relu"
+    with torch.no_grad(), without_separate_rectifier():
+        torch.testing.assert_close(layers(x), expected, atol=2e-5, rtol=1e-4)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = layers(x)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), expected, atol=0.1, rtol=0.1)
+    layers.train()
+    if not normed:
+        with torch.no_grad():
+            torch.testing.assert_close(layers(x), expected, atol=2e-5, rtol=1e-4)
+
+
+@needs_engine
+@pytest.mark.parametrize("isa", range(4))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_it_rectifies_as_torch_does(isa, dtype):
+    """Every vector of a row, what is not finite, and any slope."""
+    best = engine.engine(P4.point_group)
+    native = engine.Engine(P4.point_group, best.library, min(isa, best.isa))
+    torch.manual_seed(0)
+    weight, x = torch.randn(3, 2, 4), torch.randn(2, 8, 5, 13).to(dtype)
+    packed = native.pack(weight, 1)
+    for slope in (0.0, 0.2, 1.5, -0.5):
+        given = x, packed, None, 3, 1, 0
+        plain, found = native.forward_packed(*given), native.forward_packed(*given, slope=slope)
+        torch.testing.assert_close(found, F.leaky_relu(plain, slope), rtol=2**-7, atol=0)
+    lifted, planes = torch.randn(3, 1, 1), torch.randn(2, 1, 5, 13).to(dtype)
+    planes[0, 0, 0, :3] = torch.tensor([-torch.inf, torch.nan, torch.inf])
+    lifting = Lifting(native)
+    for slope in (0.0, 0.2):
+        plain = lifting.forward(planes, lifted, None, 1, 0, 1)
+        expected = F.leaky_relu(plain, slope) if slope else plain.relu()
+        found = lifting.forward(planes, lifted, None, 1, 0, 1, slope)
+        torch.testing.assert_close(found, expected, rtol=2**-7, atol=0, equal_nan=True)
+
+
+def test_a_rectifier_that_is_watched_is_called():
+    layers, seen = FieldSequential(chain()[0], nn.ReLU()).eval(), []
+    layers[1].register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].min() < 0))
+    with torch.no_grad():
+        layers(images(layers))
+    assert seen == [True]
+    hooked = FieldSequential(chain()[0], nn.ReLU()).eval()
+    hooked[0].register_forward_hook(lambda module, inputs, output: output + 1)
+    with torch.no_grad():
+        torch.testing.assert_close(hooked(images(hooked)), one_by_one(hooked, images(hooked)))
 
 
 def run_in_training(layers):

@@ -20,6 +20,7 @@ from eqgan.nn.fourier.native import (
     Task,
     address,
     bias_gradient,
+    rectifier,
     which_are_bfloat16,
 )
 from eqgan.nn.fourier.tables import (
@@ -66,14 +67,16 @@ class Engine(Native):
         size: int,
         padding: int,
         form: Form = PLAIN,
+        slope: float | None = None,
     ) -> Tensor:
-        """For a filter that was packed."""
+        """For a filter that was packed. With a slope, what is below zero is multiplied by it."""
         sides = (form.output_side(side, size, padding) for side in x.shape[2:])
         out = x.new_empty(len(x), fields * self.group.order, *sides)
         if bias is not None:
             bias = bias.repeat(form.sites[1]) if form.of_output else bias.contiguous()
         pads = form.padding(size, padding), padding
-        self._run(x, out, size, pads, form, filter=packed.contiguous(), bias=bias, out=out)
+        tensors = {"filter": packed.contiguous(), "bias": bias, "out": out}
+        self._run(x, out, size, pads, form, tensors, slope=slope)
         return out
 
     def backward(
@@ -110,16 +113,16 @@ class Engine(Native):
         x_gradient, ahead = torch.empty_like(x) if need[0] else x.new_empty(0), form.padding(size, padding)
         # of one cell there is no neighbourhood that both could take from
         if need[1] and (cells == 1 or (not need[0] and fields_in <= fields_out)):
-            packed = self._run(x, out_gradient, size, (ahead, padding), form, plain=out_gradient)
+            packed = self._run(x, out_gradient, size, (ahead, padding), form, {"plain": out_gradient})
             own = self._unpack(packed, weight, size, form, transposed=False)
             need = need[0], False
         if not any(need):
             return x_gradient, own
-        options: dict[str, Tensor] = {"plain": x} if need[1] else {}
+        tensors: dict[str, Tensor | None] = {"plain": x} if need[1] else {}
         if need[0]:
-            options |= {"filter": self.pack(weight, size, form, transposed=True), "out": x_gradient}
+            tensors |= {"filter": self.pack(weight, size, form, transposed=True), "out": x_gradient}
         pads = cells - 1 - ahead, padding
-        packed = self._run(out_gradient, x, size, pads, form, back=True, **options)
+        packed = self._run(out_gradient, x, size, pads, form, tensors, back=True)
         return x_gradient, self._unpack(packed, weight, size, form, transposed=True) if need[1] else own
 
     def packed_size(self, fields_in: int, fields_out: int, size: int, form: Form) -> int:
@@ -171,8 +174,9 @@ class Engine(Native):
         size: int,
         pads: tuple[int, int],
         form: Form,
+        tensors: dict[str, Tensor | None],
         back: bool = False,
-        **tensors: Tensor | None,
+        slope: float | None = None,
     ) -> Tensor:
         """Runs source/engine.h's task; returns the packed filter gradient, in parts that are its summands
         (slices, floats), empty if none was asked for.
@@ -180,8 +184,9 @@ class Engine(Native):
         Args:
             patched, other: maps of both sides; ``other`` says how large out and plain are.
             pads: padding of the convolution of stride 1, and of the layer.
-            back: patched is the gradient of the output.
             tensors: filter, bias, out, plain.
+            back: patched is the gradient of the output.
+            slope: of a rectifier of out, if there is one.
         """
         blocked = NOTHING
         if form.side > 1:
@@ -220,6 +225,7 @@ class Engine(Native):
                 **{"blocked": blocked, "cut": form.cut, "block_side": form.side},
                 **{"map_height": map_height, "map_width": map_width, "map_padding": pads[1]},
                 sites=None if sites is None else sites.ctypes.data,
+                **rectifier(slope),
             )
             self.execute(task)
         elif (out := tensors.get("out")) is not None:

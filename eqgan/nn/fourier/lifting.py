@@ -11,6 +11,7 @@ from eqgan.nn.fourier.native import (
     address,
     bias_gradient,
     output_sides,
+    rectifier,
     which_are_bfloat16,
 )
 from eqgan.nn.fourier.tables import filter_tables
@@ -36,11 +37,19 @@ class Lifting:
         self.native = native
 
     def forward(
-        self, x: Tensor, weight: Tensor, bias: Tensor | None, size: int, padding: int, stride: int
+        self,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        size: int,
+        padding: int,
+        stride: int,
+        slope: float | None = None,
     ) -> Tensor:
+        """With a slope the result is rectified: what is below zero is multiplied by it."""
         channels = len(weight) * self.native.group.order
         out = x.new_empty(len(x), channels, *output_sides(x, size, padding, stride))
-        self._run(LIFTING, x, weight, (size, padding, stride), bias=bias, out=out)
+        self._run(LIFTING, x, weight, (size, padding, stride), bias=bias, out=out, slope=slope)
         return out
 
     def backward(
@@ -77,6 +86,7 @@ class Lifting:
         out: Tensor | None = None,
         plain: Tensor | None = None,
         gradients: tuple[Tensor, Tensor] | None = None,
+        slope: float | None = None,
     ) -> None:
         """Between planes (batch, in, h, w) and fields (batch, out * order, h', w'), ``out`` or ``plain``.
 
@@ -118,6 +128,7 @@ class Lifting:
                 address(of_bias),
             ),
             which_are_bfloat16(planes, out, plain),
+            **rectifier(slope),
         )
         self.native.execute(task)
 

@@ -45,6 +45,8 @@ class Task(ctypes.Structure):
         *((name, _INDEX) for name in ("blocked", "cut", "block_side")),
         *((name, _INDEX) for name in ("map_height", "map_width", "map_padding")),
         ("sites", _POINTER),
+        ("rectified", _INDEX),
+        ("slope", ctypes.c_float),
     )
 
 
@@ -95,6 +97,11 @@ def bias_gradient(out_gradient: Tensor, weight: Tensor) -> Tensor:
 def which_are_bfloat16(*tensors: Tensor | None) -> int:
     """A bit for each."""
     return sum(1 << i for i, t in enumerate(tensors) if t is not None and t.dtype == torch.bfloat16)
+
+
+def rectifier(slope: float | None) -> dict[str, Any]:
+    """What a task is told of it: what is below zero is multiplied by the slope, unless there is none."""
+    return {} if slope is None else {"rectified": 1, "slope": slope}
 
 
 def address(tensor: Tensor | None) -> int | None:

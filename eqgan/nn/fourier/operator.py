@@ -17,8 +17,8 @@ takes the engine of the CPU or the kernels of the GPU where there are any, unles
 blocks of maps and window, or is above 8, or fields on cosets come with a stride or on a GPU. Both are the
 same function up to rounding, and so are their gradients, of any order. Maps may be of another dtype than the
 filter, and the result is of theirs: under autocast they are of autocast's, the filter stays in float32.
-``group_conv2d_packed`` is the same between regular fields without gradients, for a filter that
-``Engine.pack`` prepared.
+``group_conv2d_packed`` is the same by the engine of the CPU without gradients, for a filter that
+``Engine.pack`` prepared, or to lift as it is. With a slope what is below zero is multiplied by it.
 """
 
 import itertools
@@ -56,7 +56,9 @@ torch.library.define(
     " int[] stabiliser, bool need_x, bool need_weight, bool need_bias) -> (Tensor, Tensor, Tensor)",
 )
 torch.library.define(
-    _PACKED, f"(Tensor x, Tensor packed, Tensor? bias, int fields, {_GROUP}, {_STRIDE}) -> Tensor"
+    _PACKED,
+    f"(Tensor x, Tensor packed, Tensor? bias, int fields, {_GROUP}, {_STRIDE}, *, float? slope=None)"
+    " -> Tensor",
 )
 
 
@@ -128,8 +130,12 @@ def _backward_fast(
     return gradients
 
 
-def _packed_cpu(x: Tensor, packed: Tensor, bias: Tensor | None, fields: int, *how: Any) -> Tensor:
+def _packed_cpu(
+    x: Tensor, packed: Tensor, bias: Tensor | None, fields: int, *how: Any, slope: float | None = None
+) -> Tensor:
     window = Window(*how)
+    if packed.ndim == 3:
+        return _lifted_cpu(x, packed, bias, fields, window, slope)
     group, size, padding, form = window.group, window.size, window.padding, window.form
     made = _engine(group, (x,), (packed, bias))
     if not isinstance(made, Engine):
@@ -149,7 +155,23 @@ def _packed_cpu(x: Tensor, packed: Tensor, bias: Tensor | None, fields: int, *ho
             f"them, got {tuple(x.shape)} and {packed.numel()} numbers"
         )
     window.output_shape(x, fields)
-    return made.forward_packed(x.contiguous(), packed, bias, fields, size, padding, form)
+    return made.forward_packed(x.contiguous(), packed, bias, fields, size, padding, form, slope)
+
+
+def _lifted_cpu(
+    x: Tensor, weight: Tensor, bias: Tensor | None, fields: int, window: Window, slope: float | None
+) -> Tensor:
+    shape = output_shape(x, weight, window)
+    require_bias(bias, fields)
+    made = _engine(window.group, (x,), (weight, bias))
+    served = _serving(made, x, weight, window, shape) if lifts(weight, window.size) else None
+    if served is None or len(weight) != fields:
+        raise ValueError(
+            f"expected planes and a filter ({fields}, in, size^2) that the engine lifts, "
+            f"got {tuple(x.shape)} and {tuple(weight.shape)}; use group_conv2d"
+        )
+    out: Tensor = served[0].forward(x.contiguous(), weight, bias, *served[1], slope)
+    return out
 
 
 # ---- what torch asks of an operator ------------------------------------------------------------------------
@@ -170,7 +192,9 @@ def _backward_fake(
     )
 
 
-def _packed_fake(x: Tensor, packed: Tensor, bias: Tensor | None, fields: int, *how: Any) -> Tensor:
+def _packed_fake(
+    x: Tensor, packed: Tensor, bias: Tensor | None, fields: int, *how: Any, slope: float | None = None
+) -> Tensor:
     return x.new_empty(Window(*how).output_shape(x, fields))
 
 
@@ -264,11 +288,11 @@ def _autocast(name: str, device: str) -> Any:
     """The maps are cast as those of any convolution; filters are not, since they are transformed first."""
     operator = getattr(torch.ops.eqgan, name.split("::")[1])
 
-    def cast(x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
+    def cast(x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any, **named: Any) -> Tensor:
         if x.dtype != torch.float64:  # which autocast leaves alone everywhere
             x = x.to(torch.get_autocast_dtype(device))
         with torch.autocast(device, enabled=False):
-            return operator(x, weight, bias, *rest)
+            return operator(x, weight, bias, *rest, **named)
 
     return cast
 
@@ -283,7 +307,7 @@ def _map_over(name: str) -> None:
     """vmap: item by item. The layer does not choose this operator there; it is for whoever calls it."""
     operator = getattr(torch.ops.eqgan, name.split("::")[1])
 
-    def mapped(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
+    def mapped(info: Any, in_dims: tuple[Any, ...], *arguments: Any, **named: Any) -> tuple[Any, Any]:
         if not info.batch_size:
             raise ValueError(f"expected something to map {name} over, got a dimension of size 0")
         items = []
@@ -292,7 +316,7 @@ def _map_over(name: str) -> None:
                 a.select(d, i) if isinstance(a, Tensor) and d is not None else a
                 for a, d in zip(arguments, in_dims)
             ]
-            items.append(operator(*one))
+            items.append(operator(*one, **named))
         if isinstance(items[0], Tensor):
             return torch.stack(items), 0
         return tuple(torch.stack(parts) for parts in zip(*items)), (0,) * len(items[0])

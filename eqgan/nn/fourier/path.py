@@ -153,12 +153,16 @@ class FourierPath:
             return made.pack(weight.detach(), self.size, self.whole.window.form)
         return made.pack(weight.detach(), self.size, self._window.form)
 
-    def apply_packed(self, x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
-        if self.lifting:
+    def apply_packed(
+        self, x: Tensor, packed: Tensor, bias: Tensor | None, slope: float | None = None
+    ) -> Tensor:
+        """Without gradients; with a slope, what is below zero is multiplied by it."""
+        if self.lifting and slope is None:
             return self.apply(x, packed, bias)
         if (whole := self._whole_of(x)) is not None:
-            return whole.apply_packed(x, packed, bias, self.fields)
-        out: Tensor = torch.ops.eqgan.group_conv2d_packed(x, packed, bias, self.fields, *self._window)
+            return whole.apply_packed(x, packed, bias, self.fields, slope)
+        operator = torch.ops.eqgan.group_conv2d_packed
+        out: Tensor = operator(x, packed, bias, self.fields, *self._window, slope=slope)
         return out
 
 

@@ -36,9 +36,12 @@ class WholeMap:
         """x (batch, in * order, k, k) to (batch, out * order, 1, 1)."""
         return _items(torch.ops.eqgan.group_conv2d(_row(x), weight, bias, *self.window))
 
-    def apply_packed(self, x: Tensor, packed: Tensor, bias: Tensor | None, fields: int) -> Tensor:
-        """The same without gradients, for a filter that was packed as one of ``window``."""
-        return _items(torch.ops.eqgan.group_conv2d_packed(_row(x), packed, bias, fields, *self.window))
+    def apply_packed(
+        self, x: Tensor, packed: Tensor, bias: Tensor | None, fields: int, slope: float | None
+    ) -> Tensor:
+        """Without gradients, perhaps rectified, for a filter that was packed as one of ``window``."""
+        operator = torch.ops.eqgan.group_conv2d_packed
+        return _items(operator(_row(x), packed, bias, fields, *self.window, slope=slope))
 
 
 def _row(x: Tensor) -> Tensor:

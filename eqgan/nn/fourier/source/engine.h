@@ -49,6 +49,8 @@ struct Task {
   index_t blocked, cut, block_side, map_height, map_width, map_padding;
   const int32_t *sites;      // (block_side^2, ORDER, 3): of each plane of a field's block, which plane of the field it
                              // is of, and row and column in the block
+  index_t rectified;         // whether what is below zero in out is multiplied by the slope
+  float slope;
 };
 
 struct Filter {

@@ -140,6 +140,21 @@ INLINE index_t max_of(index_t a, index_t b) { return a > b ? a : b; }
 // Rows of at least `length` floats, with room to spill a vector, an odd number of cache lines apart.
 INLINE index_t row_stride(index_t length) { return 16 * (ceil_div(length + LANES, 16) | 1); }
 
+// What follows a convolution in eval: numbers below zero times a slope. Of none, all are kept.
+struct Rectifier {
+  const bool on;
+  const float slope;
+
+  explicit Rectifier(const Task &t) : on(t.rectified), slope(t.slope) {}
+  Rectifier() : on(false), slope(1) {}
+
+  template <class V> inline __attribute__((always_inline)) V operator()(V y) const {
+    if (!on) return y;
+    const V below = slope != 0 ? y * slope : V{};  // an infinity times zero is no number
+    return y < 0 ? below : y;
+  }
+};
+
 // ---- packed filters ------------------------------------------------------------------------------------
 // Blocks, irrep by irrep: [tile of columns][row][TILE]; row (field in, cell, l), column (field other, j).
 // Gradients: [row][columns rounded up to 4].
@@ -562,18 +577,19 @@ template <int N> INLINE void synthesise(const float *const *from, index_t a, flo
 }
 
 // One field of the products at positions of one image, to a row of numbers for each element.
-template <class T> INLINE void combine_field(const float *const *from, float bias, index_t count, T *const *to) {
+template <class T>
+INLINE void combine_field(const float *const *from, float bias, Rectifier rectify, index_t count, T *const *to) {
   Vector<LANES>::type y[ORDER];
   index_t x = 0;
   for (; count >= LANES && x < count; x += LANES) {
     x = min_of(x, count - LANES);  // the last ones again
     synthesise<LANES>(from, x, bias, y);
-    UNROLL for (int g = 0; g < ORDER; g++) store<LANES>(to[g] + x, y[g]);
+    UNROLL for (int g = 0; g < ORDER; g++) store<LANES>(to[g] + x, rectify(y[g]));
   }
   if (x < count) {
     synthesise<LANES>(from, x, bias, y);
     T last[ORDER][LANES];
-    UNROLL for (int g = 0; g < ORDER; g++) store<LANES>(last[g], y[g]);
+    UNROLL for (int g = 0; g < ORDER; g++) store<LANES>(last[g], rectify(y[g]));
     for (int g = 0; g < ORDER; g++)
       for (index_t i = 0; i < count - x; i++) to[g][x + i] = last[g][i];
   }
@@ -611,7 +627,7 @@ template <class T> void combine(const Plan &p, index_t row, index_t end, const f
             to[g] = reinterpret_cast<T *>(moved) + (site * ORDER + g) * p.stride;
           else
             to[g] = item + plane_of(t, b, n, g) * plane + at;
-        combine_field(from, t.bias ? t.bias[n] : 0, s.rows * t.out_width, to);
+        combine_field(from, t.bias ? t.bias[n] : 0, Rectifier(t), s.rows * t.out_width, to);
       }
       if (p.in_blocks)
         write_blocks(t, which, raw(reinterpret_cast<T *>(moved)), p.stride, s.first, s.rows, t.out_width,

@@ -180,35 +180,37 @@ template <> struct InPairs<Half> {
 
 // c[n][x] = bias[n] + sum_k f[k][x] w[k][n]
 template <bool LOWER, int COLUMNS, int VECTORS, class From, class To>
-void lift_tile(const From *f, index_t stride, const float *w, index_t rows, const float *bias, To *c, index_t to_stride) {
+void lift_tile(const From *f, index_t stride, const float *w, index_t rows, const float *bias, Rectifier rectify, To *c,
+               index_t to_stride) {
   Lanes sum[COLUMNS][VECTORS];
   UNROLL for (int n = 0; n < COLUMNS; n++)
     UNROLL for (int v = 0; v < VECTORS; v++) sum[n][v] = Lanes{} + bias[n];
   accumulate<COLUMNS, VECTORS, LOWER>(sum, f, stride, w, rows);
   UNROLL for (int n = 0; n < COLUMNS; n++)
-    UNROLL for (int v = 0; v < VECTORS; v++) store<LANES>(c + n * to_stride + v * LANES, sum[n][v]);
+    UNROLL for (int v = 0; v < VECTORS; v++) store<LANES>(c + n * to_stride + v * LANES, rectify(sum[n][v]));
 }
 
 template <bool LOWER, int COLUMNS, class From, class To>
-INLINE void lift_columns(const From *f, index_t stride, const float *w, index_t rows, const float *bias, To *c,
-                         index_t to_stride, index_t positions) {
+INLINE void lift_columns(const From *f, index_t stride, const float *w, index_t rows, const float *bias,
+                         Rectifier rectify, To *c, index_t to_stride, index_t positions) {
   for (Spans s(positions); s.next();)
     switch (s.width) {
-      case 1: lift_tile<LOWER, COLUMNS, 1>(f + s.at, stride, w, rows, bias, c + s.at, to_stride); break;
-      case 2: lift_tile<LOWER, COLUMNS, 2>(f + s.at, stride, w, rows, bias, c + s.at, to_stride); break;
-      default: lift_tile<LOWER, COLUMNS, WIDE>(f + s.at, stride, w, rows, bias, c + s.at, to_stride);
+      case 1: lift_tile<LOWER, COLUMNS, 1>(f + s.at, stride, w, rows, bias, rectify, c + s.at, to_stride); break;
+      case 2: lift_tile<LOWER, COLUMNS, 2>(f + s.at, stride, w, rows, bias, rectify, c + s.at, to_stride); break;
+      default: lift_tile<LOWER, COLUMNS, WIDE>(f + s.at, stride, w, rows, bias, rectify, c + s.at, to_stride);
     }
 }
 
 // All columns, tile by tile, the last ones one by one.
 template <bool LOWER, class From, class To>
-void lift_product(const From *f, index_t stride, const float *w, index_t rows, const float *bias, To *c,
-                  index_t to_stride, index_t positions, index_t columns) {
+void lift_product(const From *f, index_t stride, const float *w, index_t rows, const float *bias, Rectifier rectify,
+                  To *c, index_t to_stride, index_t positions, index_t columns) {
   index_t n = 0;
   for (; n + TILE <= columns; n += TILE)
-    lift_columns<LOWER, TILE>(f, stride, w + n * rows, rows, bias + n, c + n * to_stride, to_stride, positions);
+    lift_columns<LOWER, TILE>(f, stride, w + n * rows, rows, bias + n, rectify, c + n * to_stride, to_stride, positions);
   w += n * rows;
-  for (; n < columns; n++, w++) lift_columns<LOWER, 1>(f, stride, w, rows, bias + n, c + n * to_stride, to_stride, positions);
+  for (; n < columns; n++, w++)
+    lift_columns<LOWER, 1>(f, stride, w, rows, bias + n, rectify, c + n * to_stride, to_stride, positions);
 }
 
 template <class X, class Y> void lift(const LiftingPlan &p, index_t number, float *scratch) {
@@ -224,7 +226,7 @@ template <class X, class Y> void lift(const LiftingPlan &p, index_t number, floa
   for (LiftingBlocks b(p, number, 1); b.next();) {
     make_patches<X>(p, b, staged, patches);
     if (lower) pair_rows(patches, p.patch_stride, patches, p.patch_stride, p.patch_rows, b.positions);
-    lift_product<lower>(patches, p.patch_stride, filter, rows, bias, static_cast<Y *>(t.out) + b.start(0),
+    lift_product<lower>(patches, p.patch_stride, filter, rows, bias, Rectifier(t), static_cast<Y *>(t.out) + b.start(0),
                         t.out_height * t.out_width, b.positions, p.channels);
   }
 }
@@ -375,7 +377,7 @@ template <class X, class Z> void lift_backwards(const LiftingPlan &p, index_t nu
   for (LiftingBlocks b(p, number, p.blocks); b.next();) {
     if (b.first == 0) clear(staged, t.in * p.staged_plane);
     lift_product<false>(static_cast<const Z *>(t.plain) + b.start(0), t.out_height * t.out_width, filter, p.channels,
-                        none, patches, p.patch_stride, b.positions, p.patch_rows);
+                        none, Rectifier(), patches, p.patch_stride, b.positions, p.patch_rows);
     for (index_t k = 0; k < p.patch_rows; k++) {
       const float *from = patches + k * p.patch_stride;
       float *to = staged + (cell_of(p, staged, k) - staged) + b.first * t.stride * p.staged_width;
