@@ -239,7 +239,10 @@ template <class T> struct LiftingChunk {
 
 // A vector of the output's gradient; where it is multiplied in pairs, twice as many numbers as they lie.
 template <bool LOWER, class T> INLINE Lanes load_plain(const T *p) {
-  return LOWER ? load<LANES>(reinterpret_cast<const float *>(p)) : load<LANES>(p);
+  if (!LOWER) return load<LANES>(p);
+  Lanes pairs;
+  __builtin_memcpy(&pairs, p, sizeof pairs);
+  return pairs;
 }
 
 // sums[k][n] += f[k][x] z[n][x], lane by lane; `tail` holds what is left of z after whole vectors, and zeros.
