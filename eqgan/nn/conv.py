@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from eqgan.groups import FieldType, intertwiner_index
 from eqgan.nn.eager import is_ordinary_call, only_numbers_wanted
 from eqgan.nn.fourier import FourierPath
+from eqgan.nn.fourier.native import After
 from eqgan.nn.geometry import check_channels, output_size
 from eqgan.nn.kept import Kept, renewed
+from eqgan.nn.pooling import CosetPool
 from eqgan.nn.spectral import SPECTRAL_KINDS, OperatorNorm, SpectralKind, SpectralNorm
 
 SMALL = 8192
@@ -204,22 +206,26 @@ class GroupConv2d(nn.Module):
     ) -> Float[Tensor, "batch out_channels height2 width2"]:
         return self._convolved(x)
 
-    def rectified(
-        self, x: Float[Tensor, "batch channels height width"], slope: float = 0.0
-    ) -> Float[Tensor, "batch out_channels height2 width2"]:
-        """The layer and, of its values below zero, ``slope`` times each: on the fast path in eval at once.
+    def followed(
+        self,
+        x: Float[Tensor, "batch channels height width"],
+        slope: float | None = None,
+        pool: CosetPool | None = None,
+    ) -> Float[Tensor, "batch pooled_channels height2 width2"]:
+        """The layer, a rectifier with this slope below zero, and a maximum over cosets: on the fast path in
+        eval at once.
 
-        For calls without gradients.
+        For calls without gradients; a slope before a pool is not negative.
         """
-        return self._convolved(x, slope)
+        return self._convolved(x, slope, pool)
 
-    def _convolved(self, x: Tensor, slope: float | None = None) -> Tensor:
+    def _convolved(self, x: Tensor, slope: float | None = None, pool: CosetPool | None = None) -> Tensor:
         check_channels(x.shape[1], self.in_type, type(self).__name__)
         if self._may_refuse:
             self.output_size(x.shape[2]), self.output_size(x.shape[3])
         if self._fourier is not None and self._fourier.takes(x, self.weight):
-            return self._fourier_forward(self._fourier, x, slope)
-        return rectify_(self._dense(x, *self._bank_and_bias()), slope)
+            return self._fourier_forward(self._fourier, x, slope, pool)
+        return _after(self._dense(x, *self._bank_and_bias()), slope, pool)
 
     @property
     def _may_refuse(self) -> bool:
@@ -232,20 +238,24 @@ class GroupConv2d(nn.Module):
             return F.linear(x.flatten(1), bank.flatten(1), bias)[:, :, None, None]
         return F.conv2d(x, bank, bias, self.stride, self.padding)
 
-    def _fourier_forward(self, path: FourierPath, x: Tensor, slope: float | None) -> Tensor:
+    def _fourier_forward(
+        self, path: FourierPath, x: Tensor, slope: float | None, pool: CosetPool | None
+    ) -> Tensor:
         """The same numbers in fewer multiplications (docs/fast_group_convolution.md)."""
         as_it_is = path.lifting and self.norm is None  # of a small filter, comparing is what takes time
         learning = torch.is_grad_enabled() and x.requires_grad  # what lies before a frozen layer does
-        if as_it_is and slope is not None and only_numbers_wanted():
-            return path.apply_packed(x, self.weight, self.bias, slope)
+        at_once = After(slope, pool.plane_of if pool is not None and path.pools(x) else ())
+        apart = None if at_once.pool else pool
+        if as_it_is and only_numbers_wanted():
+            return _after(path.apply_packed(x, self.weight, self.bias, at_once), None, apart)
         if as_it_is or self.training or learning or not self._may_cache():
-            return rectify_(path.apply(x, self._filter_of_path(), self.bias), slope)
+            return _after(path.apply(x, self._filter_of_path(), self.bias), slope, pool)
         whole = path.covers(x)
         kept = renewed(
             self._packed.get(whole), self.sources(), lambda: (path.pack(self._filter_of_path(), whole),)
         )
         self._packed[whole] = kept
-        return path.apply_packed(x, kept[1][0], self.bias, slope)
+        return _after(path.apply_packed(x, kept[1][0], self.bias, at_once), None, apart)
 
     def train(self, mode: bool = True) -> "GroupConv2d":
         self._cache, self._packed = None, {}
@@ -281,6 +291,12 @@ def rectify_(x: Tensor, slope: float | None) -> Tensor:
     if slope is None:
         return x
     return F.leaky_relu_(x, slope) if slope else F.relu_(x)
+
+
+def _after(x: Tensor, slope: float | None, pool: CosetPool | None) -> Tensor:
+    """A rectifier that writes where it reads, and a pool."""
+    x = rectify_(x, slope)
+    return x if pool is None else pool(x)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from eqgan.nn.conv import GroupConv2d, LiftingConv2d, rectify_
 from eqgan.nn.eager import only_numbers_wanted
 from eqgan.nn.kept import Kept, renewed
 from eqgan.nn.norm import FieldBatchNorm2d
+from eqgan.nn.pooling import CosetPool, GroupPool
 from eqgan.nn.resampled import ConvAvgPool2d, PlainUpsampleConv2d, UpsampleConv2d
 
 Convolution = GroupConv2d | nn.Conv2d
@@ -42,7 +43,7 @@ class EvalFusion:
     def rectified(self, conv: nn.Module, norm: nn.Module, x: Tensor, slope: float = 0.0) -> Tensor:
         """The same and, of values below zero, ``slope`` times each: with a rectifier after the norm."""
         both = self.joined(conv, norm)
-        return F.leaky_relu(norm(conv(x)), slope) if both is None else rectified(both, x, slope)
+        return F.leaky_relu(norm(conv(x)), slope) if both is None else followed(both, x, slope)
 
     def joined(self, conv: nn.Module, norm: nn.Module) -> Convolution | None:
         """The one that does both, where they may be called as one now."""
@@ -102,11 +103,25 @@ def rectifier_slope(activation: nn.Module) -> float | None:
     return 0.0 if type(activation) is nn.ReLU else None
 
 
-def rectified(conv: Convolution, x: Tensor, slope: float) -> Tensor:
-    """A convolution that nobody watches and a rectifier after it, where only numbers are wanted."""
+def followed(
+    conv: Convolution, x: Tensor, slope: float | None = None, pool: CosetPool | None = None
+) -> Tensor:
+    """A convolution that nobody watches, a rectifier and a maximum, where only numbers are wanted."""
     if isinstance(conv, GroupConv2d):
-        return conv.rectified(x, slope)
-    return rectify_(conv(x), slope)
+        return conv.followed(x, slope, pool)
+    out = rectify_(conv(x), slope)
+    return out if pool is None else pool(out)
+
+
+def pool_joined(conv: nn.Module, pool: nn.Module, slope: float | None) -> CosetPool | None:
+    """The pool, if it is a maximum over the fields of such a convolution that nobody watches."""
+    if type(pool) not in (CosetPool, GroupPool) or type(conv) not in _OF_FIELDS or _is_watched(pool):
+        return None
+    if not isinstance(pool, CosetPool) or not isinstance(conv, GroupConv2d):  # as the types say
+        return None
+    fields, falls = conv.out_type, slope is not None and slope < 0
+    joins = pool.mode == "max" and pool.in_type == fields and fields.representation.is_regular and not falls
+    return pool if joins else None
 
 
 def is_plain_convolution(layer: nn.Module) -> TypeGuard[Convolution]:

@@ -70,6 +70,7 @@ class CosetPool(_FiberGather):
         target_of = target.coset_of[source.group.left_cosets(source.stabiliser)[:, 0]]
         table = torch.stack([torch.from_numpy((target_of == c).nonzero()[0]) for c in range(target.dim)])
         super().__init__(in_type, out_type, table, mode)
+        self.plane_of: tuple[int, ...] = tuple(target_of.tolist())  # that each value of a fiber may be on
 
 
 class GroupPool(CosetPool):

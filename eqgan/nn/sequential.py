@@ -6,12 +6,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from eqgan.nn.eager import only_numbers_wanted
-from eqgan.nn.fusion import EvalFusion, is_plain_convolution, rectified, rectifier_slope
+from eqgan.nn.fusion import EvalFusion, followed, is_plain_convolution, pool_joined, rectifier_slope
 
 
 class FusedSequential(nn.Sequential):
-    """``nn.Sequential`` that in eval without gradients does a convolution, the batch norm after it and a
-    rectifier at once (``EvalFusion``): the same numbers, up to rounding.
+    """``nn.Sequential`` that without gradients does a convolution and the rectifier and the maximum over
+    cosets after it at once, in eval with the batch norm between them (``EvalFusion``): the same numbers, up
+    to rounding.
     """
 
     def __init__(self, *layers: nn.Module | OrderedDict[str, nn.Module]) -> None:
@@ -28,18 +29,23 @@ class FusedSequential(nn.Sequential):
             both = self._fusions[place].joined(layer, layers[after]) if after < len(layers) else None
             if both is not None:
                 layer, after = both, after + 1
-            slope = rectifier_slope(layers[after]) if after < len(layers) else None
-            if slope is not None and is_plain_convolution(layer):
-                x = rectified(layer, x, slope)
-                after += 1
-            else:
-                x = layer(x)
-            place = after
+            x, done = _called_with_next(layer, layers[after : after + 2], x)
+            place = after + done
         return x
 
     def train(self, mode: bool = True) -> "FusedSequential":
         self._fusions.clear()
         return super().train(mode)
+
+
+def _called_with_next(layer: nn.Module, following: list[nn.Module], x: Tensor) -> tuple[Tensor, int]:
+    """A layer, at once with what may be of the two that follow; and how many these are."""
+    if not is_plain_convolution(layer):
+        return layer(x), 0
+    slope = rectifier_slope(following[0]) if following else None
+    rest = following if slope is None else following[1:]
+    pool = pool_joined(layer, rest[0], slope) if rest else None
+    return followed(layer, x, slope, pool), (slope is not None) + (pool is not None)
 
 
 class FieldSequential(FusedSequential):

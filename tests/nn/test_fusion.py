@@ -4,6 +4,7 @@ import copy
 import itertools
 import pickle
 from collections import OrderedDict
+from contextlib import contextmanager
 from unittest.mock import Mock, patch
 
 import pytest
@@ -19,10 +20,12 @@ from eqgan.networks.freezing import freeze
 from eqgan.networks.resnet_body import ResidualBlock
 from eqgan.nn import (
     ConvAvgPool2d,
+    CosetPool,
     FieldBatchNorm2d,
     FieldSequential,
     FusedSequential,
     GroupConv2d,
+    GroupPool,
     LiftingConv2d,
     PlainUpsampleConv2d,
     UpsampleConv2d,
@@ -31,7 +34,9 @@ from eqgan.nn import (
 )
 from eqgan.nn.fourier import engine
 from eqgan.nn.fourier.lifting import Lifting
-from eqgan.nn.fusion import fuses
+from eqgan.nn.fourier.native import After
+from eqgan.nn.fourier.tables import Form
+from eqgan.nn.fusion import fuses, pool_joined
 from tests.nn.against_bank import needs_engine
 
 CONVOLUTIONS = {
@@ -170,7 +175,7 @@ def test_it_rectifies_as_torch_does(isa, dtype):
     packed = native.pack(weight, 1)
     for slope in (0.0, 0.2, 1.5, -0.5):
         given = x, packed, None, 3, 1, 0
-        plain, found = native.forward_packed(*given), native.forward_packed(*given, slope=slope)
+        plain, found = native.forward_packed(*given), native.forward_packed(*given, after=After(slope))
         torch.testing.assert_close(found, F.leaky_relu(plain, slope), rtol=2**-7, atol=0)
     lifted, planes = torch.randn(3, 1, 1), torch.randn(2, 1, 5, 13).to(dtype)
     planes[0, 0, 0, :3] = torch.tensor([-torch.inf, torch.nan, torch.inf])
@@ -178,8 +183,104 @@ def test_it_rectifies_as_torch_does(isa, dtype):
     for slope in (0.0, 0.2):
         plain = lifting.forward(planes, lifted, None, 1, 0, 1)
         expected = F.leaky_relu(plain, slope) if slope else plain.relu()
-        found = lifting.forward(planes, lifted, None, 1, 0, 1, slope)
+        found = lifting.forward(planes, lifted, None, 1, 0, 1, After(slope))
         torch.testing.assert_close(found, expected, rtol=2**-7, atol=0, equal_nan=True)
+
+
+POOLS = {"group": GroupPool, "cosets": lambda fields: CosetPool(fields, (0, 2))}
+
+
+@needs_engine
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("kind", CONVOLUTIONS)
+@pytest.mark.parametrize("group", [P4, P4M], ids=str)
+def test_the_engine_pools_what_it_writes(monkeypatch, group, kind, pool):
+    monkeypatch.setenv("EQGAN_CONV", "fourier")
+    joins = kind not in ("doubled", "one site") and (kind != "lifting" or pools_where_it_lifts(group))
+    for rectifier in ("none", "relu", "leaky"):
+        first = chain(kind, group, rectifier).float()
+        layers = FieldSequential(*first, POOLS[pool](first.out_type)).eval()
+        x = images(layers).float()
+        expected = one_by_one(layers, x)
+        with torch.no_grad(), counted_calls(layers[-1]) as calls:
+            torch.testing.assert_close(layers(x), expected, atol=2e-5, rtol=1e-4)
+            with torch.autocast("cpu", torch.bfloat16):
+                torch.testing.assert_close(layers(x).float(), expected, atol=0.1, rtol=0.1)
+        assert len(calls) == (0 if joins else 2)
+
+
+def pools_where_it_lifts(group):
+    return Lifting(engine.engine(group.point_group)).pools()
+
+
+@contextmanager
+def counted_calls(layer):
+    calls, forward = [], type(layer).forward
+    with patch.object(type(layer), "forward", lambda self, x: calls.append(1) or forward(self, x)):
+        yield calls
+
+
+@needs_engine
+@pytest.mark.parametrize("isa", range(4))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("side", [4, 6, 13])
+def test_it_pools_as_torch_does(isa, dtype, side):
+    """At every end of a row, any number of fields, and what is no number."""
+    group = P4M.point_group
+    best = engine.engine(group)
+    native = engine.Engine(group, best.library, min(isa, best.isa))
+    torch.manual_seed(0)
+    by_coset = POOLS["cosets"](regular(P4M, 1)).plane_of
+    for fields, pool in itertools.product((1, 2, 5), ((0,) * 8, by_coset)):
+        weight, x = torch.randn(fields, 2, 8), torch.randn(2, 16, side, side).to(dtype)
+        x[0, 3, 1, 2] = torch.nan
+        given = x, native.pack(weight, 1), torch.randn(fields), fields, 1, 0
+        lifted = torch.randn(2, 2, side, side).to(dtype), weight[:, :, :1], given[2], 1, 0, 1
+        ways = [native.forward_packed] + [Lifting(native).forward] * Lifting(native).pools()
+        for forward, arguments in zip(ways, (given, lifted)):
+            apart = forward(*arguments).unflatten(1, (fields, 8))
+            planes = torch.tensor(pool)
+            largest = [apart[:, :, planes == plane].amax(2) for plane in range(max(pool) + 1)]
+            found = forward(*arguments, after=After(0.5, pool))
+            expected = F.leaky_relu(torch.stack(largest, 2).flatten(1, 2), 0.5)
+            torch.testing.assert_close(found, expected, rtol=2**-7, atol=0, equal_nan=True)
+
+
+def test_what_is_no_pool_of_the_fields_is_called():
+    layers = chain().float()
+    for pool in (GroupPool(layers.out_type, "mean"), CosetPool(regular(P4, 3), (0, 2), "mean")):
+        assert pool_joined(layers[0], pool, 0.0) is None
+    pool = GroupPool(layers.out_type)
+    assert pool_joined(layers[0], pool, 0.0) is pool
+    assert pool_joined(layers[0], pool, -0.1) is None, "it does not rise"
+    assert pool_joined(layers[0], GroupPool(regular(P4, 4)), None) is None
+    assert pool_joined(nn.Conv2d(1, 12, 3), pool, None) is None
+    pool.register_forward_hook(lambda *_: None)
+    assert pool_joined(layers[0], pool, 0.0) is None
+
+
+@needs_engine
+def test_a_pool_that_says_nothing_is_refused():
+    native = engine.engine(P4.point_group)
+    packed, x = native.pack(torch.randn(3, 2, 4), 1), torch.randn(1, 8, 4, 4)
+    for after in (After(None, (0, 0)), After(None, (0, 0, 2, 2)), After(-0.1, (0, 0, 0, 0))):
+        with pytest.raises(ValueError, match="expected"):
+            native.forward_packed(x, packed, None, 3, 1, 0, after=after)
+    transposed = Form(2, of_output=True)
+    with pytest.raises(ValueError, match="no pool after a transposed"):
+        native.forward_packed(
+            x,
+            native.pack(torch.randn(3, 2, 16), 2, transposed),
+            None,
+            3,
+            2,
+            0,
+            transposed,
+            After(None, (0,) * 4),
+        )
+    narrow = engine.Engine(P4M.point_group, engine.engine(P4M.point_group).library, 0)
+    with pytest.raises(ValueError, match="ask pools"):
+        Lifting(narrow).forward(x[:, :1], torch.randn(1, 1, 1), None, 1, 0, 1, After(None, (0,) * 8))
 
 
 def test_a_rectifier_that_is_watched_is_called():

@@ -12,15 +12,17 @@ from eqgan.nn.fourier.build import load
 from eqgan.nn.fourier.emit import group_header
 from eqgan.nn.fourier.native import (
     NOTHING,
+    NOTHING_MORE,
     OTHER,
     PATCHED,
     SIZES,
+    After,
     Filter,
     Native,
     Task,
     address,
     bias_gradient,
-    rectifier,
+    table_of,
     which_are_bfloat16,
 )
 from eqgan.nn.fourier.tables import (
@@ -67,16 +69,19 @@ class Engine(Native):
         size: int,
         padding: int,
         form: Form = PLAIN,
-        slope: float | None = None,
+        after: After = NOTHING_MORE,
     ) -> Tensor:
-        """For a filter that was packed. With a slope, what is below zero is multiplied by it."""
+        """For a filter that was packed, and what follows; no pool of a transposed layer."""
+        after.require_sense(self.group.order)
+        if after.pool and form.of_output:
+            raise ValueError("expected no pool after a transposed convolution, which writes block by block")
         sides = (form.output_side(side, size, padding) for side in x.shape[2:])
-        out = x.new_empty(len(x), fields * self.group.order, *sides)
+        out = x.new_empty(len(x), fields * (after.planes or self.group.order), *sides)
         if bias is not None:
             bias = bias.repeat(form.sites[1]) if form.of_output else bias.contiguous()
         pads = form.padding(size, padding), padding
         tensors = {"filter": packed.contiguous(), "bias": bias, "out": out}
-        self._run(x, out, size, pads, form, tensors, slope=slope)
+        self._run(x, out, size, pads, form, tensors, after=after)
         return out
 
     def backward(
@@ -176,7 +181,7 @@ class Engine(Native):
         form: Form,
         tensors: dict[str, Tensor | None],
         back: bool = False,
-        slope: float | None = None,
+        after: After = NOTHING_MORE,
     ) -> Tensor:
         """Runs source/engine.h's task; returns the packed filter gradient, in parts that are its summands
         (slices, floats), empty if none was asked for.
@@ -186,13 +191,13 @@ class Engine(Native):
             pads: padding of the convolution of stride 1, and of the layer.
             tensors: filter, bias, out, plain.
             back: patched is the gradient of the output.
-            slope: of a rectifier of out, if there is one.
+            after: what follows, of out.
         """
         blocked = NOTHING
         if form.side > 1:
             blocked = PATCHED if back == form.of_output else OTHER
         fiber, side = form.planes(self.group), size // form.side
-        planes = (self.group.order, fiber) if back else (fiber, self.group.order)
+        planes = (self.group.order, fiber) if back else (fiber, after.planes or self.group.order)
         fields_in, height, width = _fields_and_sides(patched, planes[0], form, pads[1], blocked == PATCHED)
         fields, out_height, out_width = _fields_and_sides(other, planes[1], form, pads[1], blocked == OTHER)
         batch, cells = len(patched), form.cells(self.group, size, back)
@@ -209,23 +214,22 @@ class Engine(Native):
             sites = block_tables(self.group, form.side).source if blocked else None
             regular, own = (filter_tables(self.group, side, members) for members in ((), form.stabiliser))
             sides = (regular, own) if back else (own, regular)
-            irreps = group_fourier(self.group).irreps_of(form.stabiliser if back else ())
             task = Task(
                 **{name: address(tensor) for name, tensor in tensors.items()},
                 filter_gradient=gradient.data_ptr(),
                 patched=patched.data_ptr(),
                 shift=sides[0].shift.ctypes.data,
                 plane=sides[0].plane.ctypes.data,
-                other_plane=sides[1].plane.ctypes.data,
+                other_plane=(table_of(after.pool) if after.pool else sides[1].plane).ctypes.data,
                 **dict(zip(SIZES, numbers)),
-                **{"planes": planes[0], "other_planes": planes[1], "irreps": irreps},
+                **{"planes": planes[0], "other_planes": planes[1], "irreps": sides[1].irreps},
                 **{"padding": pads[0], "stride": 1, "side": side, "cells": cells},
                 **{"rows": rows, "slices": slices},
                 bfloat16=which_are_bfloat16(*maps),
                 **{"blocked": blocked, "cut": form.cut, "block_side": form.side},
                 **{"map_height": map_height, "map_width": map_width, "map_padding": pads[1]},
                 sites=None if sites is None else sites.ctypes.data,
-                **rectifier(slope),
+                **after.told(),
             )
             self.execute(task)
         elif (out := tensors.get("out")) is not None:

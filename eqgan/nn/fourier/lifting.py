@@ -6,12 +6,14 @@ from torch import Tensor
 from eqgan.nn.fourier.native import (
     LIFTING,
     LIFTING_BACKWARDS,
+    NOTHING_MORE,
+    After,
     Native,
     Task,
     address,
     bias_gradient,
     output_sides,
-    rectifier,
+    table_of,
     which_are_bfloat16,
 )
 from eqgan.nn.fourier.tables import filter_tables
@@ -44,13 +46,20 @@ class Lifting:
         size: int,
         padding: int,
         stride: int,
-        slope: float | None = None,
+        after: After = NOTHING_MORE,
     ) -> Tensor:
-        """With a slope the result is rectified: what is below zero is multiplied by it."""
-        channels = len(weight) * self.native.group.order
+        """The layer and what follows it; a pool only where it ``pools``."""
+        after.require_sense(self.native.group.order)
+        if after.pool and not self.pools():
+            raise ValueError("expected no pool here: a field's elements lie in two tiles; ask pools() first")
+        channels = len(weight) * (after.planes or self.native.group.order)
         out = x.new_empty(len(x), channels, *output_sides(x, size, padding, stride))
-        self._run(LIFTING, x, weight, (size, padding, stride), bias=bias, out=out, slope=slope)
+        self._run(LIFTING, x, weight, (size, padding, stride), bias=bias, out=out, after=after)
         return out
+
+    def pools(self) -> bool:
+        """Whether it takes a pool over the fiber along."""
+        return self.native.tile % self.native.group.order == 0
 
     def backward(
         self,
@@ -86,7 +95,7 @@ class Lifting:
         out: Tensor | None = None,
         plain: Tensor | None = None,
         gradients: tuple[Tensor, Tensor] | None = None,
-        slope: float | None = None,
+        after: After = NOTHING_MORE,
     ) -> None:
         """Between planes (batch, in, h, w) and fields (batch, out * order, h', w'), ``out`` or ``plain``.
 
@@ -112,23 +121,12 @@ class Lifting:
             *(kind, planes.data_ptr(), None if sums is not None else weight.data_ptr()),
             *(address(bias), address(out), address(plain), address(sums)),
             filter_tables(self.native.group, size).lifting_entry.ctypes.data,
-            *(None, None),
+            *(None, table_of(after.pool).ctypes.data if after.pool else None),
             *(batch, planes_in, fields, height, width, out_height, out_width),
-            *(
-                1,
-                self.native.group.order,
-                0,
-                padding,
-                stride,
-                size,
-                cells,
-                rows,
-                slices,
-                address(of_weight),
-                address(of_bias),
-            ),
+            *(1, after.planes or self.native.group.order, 0),
+            *(padding, stride, size, cells, rows, slices, address(of_weight), address(of_bias)),
             which_are_bfloat16(planes, out, plain),
-            **rectifier(slope),
+            **after.told(),
         )
         self.native.execute(task)
 

@@ -4,9 +4,11 @@ import ctypes
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from eqgan.groups import PointGroup
@@ -47,6 +49,7 @@ class Task(ctypes.Structure):
         ("sites", _POINTER),
         ("rectified", _INDEX),
         ("slope", ctypes.c_float),
+        ("pooled", _INDEX),
     )
 
 
@@ -75,6 +78,7 @@ class Native:
             function.restype, function.argtypes = None, (ctypes.c_int, _POINTER, _INDEX, _POINTER)
         self.isa = library.best_isa() if isa is None else isa
         self.isa_name = list(isas())[self.isa]
+        self.tile = 8 if self.isa_name.startswith("avx512") else 4  # columns in one; on ARM more than it says
         self.lanes = {"plain": 4, "avx2": 8, "avx512": 16, "avx512_bf16": 16}[self.isa_name]
         self.team = _openmp_of_torch()
 
@@ -99,9 +103,43 @@ def which_are_bfloat16(*tensors: Tensor | None) -> int:
     return sum(1 << i for i, t in enumerate(tensors) if t is not None and t.dtype == torch.bfloat16)
 
 
-def rectifier(slope: float | None) -> dict[str, Any]:
-    """What a task is told of it: what is below zero is multiplied by the slope, unless there is none."""
-    return {} if slope is None else {"rectified": 1, "slope": slope}
+class After(NamedTuple):
+    """What follows a convolution, in one pass with it.
+
+    Args:
+        slope: what is below zero is multiplied by it; None: nothing is.
+        pool: for each element of the group, of which plane of a field left it may be the largest; then a
+            slope is not negative. Without one, all are kept.
+    """
+
+    slope: float | None = None
+    pool: tuple[int, ...] = ()
+
+    @property
+    def planes(self) -> int | None:
+        """Of each field of the result; None without a pool."""
+        return max(self.pool) + 1 if self.pool else None
+
+    def told(self) -> dict[str, Any]:
+        """What a task is told of it, but for the table of the pool."""
+        rectified = {} if self.slope is None else {"rectified": 1, "slope": self.slope}
+        return {**rectified, "pooled": int(bool(self.pool))}
+
+    def require_sense(self, order: int) -> None:
+        """Raises ValueError for numbers that say nothing of a group of this order."""
+        if self.pool and (len(self.pool) != order or set(self.pool) != set(range(max(self.pool) + 1))):
+            raise ValueError(f"expected a plane for each of {order} elements, none left out, got {self.pool}")
+        if self.pool and self.slope is not None and self.slope < 0:
+            raise ValueError(f"expected a slope of at least 0 before a maximum, got {self.slope}")
+
+
+NOTHING_MORE = After()
+
+
+@cache
+def table_of(pool: tuple[int, ...]) -> NDArray[np.int32]:
+    """The one table that the engine reads."""
+    return np.array(pool, dtype=np.int32)
 
 
 def address(tensor: Tensor | None) -> int | None:

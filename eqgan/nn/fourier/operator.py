@@ -18,7 +18,9 @@ blocks of maps and window, or is above 8, or fields on cosets come with a stride
 same function up to rounding, and so are their gradients, of any order. Maps may be of another dtype than the
 filter, and the result is of theirs: under autocast they are of autocast's, the filter stays in float32.
 ``group_conv2d_packed`` is the same by the engine of the CPU without gradients, for a filter that
-``Engine.pack`` prepared, or to lift as it is. With a slope what is below zero is multiplied by it.
+``Engine.pack`` prepared, or to lift as it is. With a slope what is below zero is multiplied by it; with a
+pool, which says on which plane each element may be the largest, the largest are what is left
+(``native.After``).
 """
 
 import itertools
@@ -34,7 +36,7 @@ from eqgan.groups import PointGroup
 from eqgan.nn.fourier import by_bank
 from eqgan.nn.fourier.engine import Engine, engine, is_of_whole_blocks
 from eqgan.nn.fourier.lifting import Lifting, serves
-from eqgan.nn.fourier.native import lifts
+from eqgan.nn.fourier.native import After, lifts
 from eqgan.nn.fourier.strided import OnPlainFields
 from eqgan.nn.fourier.tables import Form
 from eqgan.nn.fourier.triton_engine import TritonEngine, triton_engine
@@ -57,8 +59,8 @@ torch.library.define(
 )
 torch.library.define(
     _PACKED,
-    f"(Tensor x, Tensor packed, Tensor? bias, int fields, {_GROUP}, {_STRIDE}, *, float? slope=None)"
-    " -> Tensor",
+    f"(Tensor x, Tensor packed, Tensor? bias, int fields, {_GROUP}, {_STRIDE}, *, float? slope=None,"
+    " int[] pool=[]) -> Tensor",
 )
 
 
@@ -131,11 +133,17 @@ def _backward_fast(
 
 
 def _packed_cpu(
-    x: Tensor, packed: Tensor, bias: Tensor | None, fields: int, *how: Any, slope: float | None = None
+    x: Tensor,
+    packed: Tensor,
+    bias: Tensor | None,
+    fields: int,
+    *how: Any,
+    slope: float | None = None,
+    pool: Sequence[int] = (),
 ) -> Tensor:
-    window = Window(*how)
+    window, after = Window(*how), After(slope, tuple(pool))
     if packed.ndim == 3:
-        return _lifted_cpu(x, packed, bias, fields, window, slope)
+        return _lifted_cpu(x, packed, bias, fields, window, after)
     group, size, padding, form = window.group, window.size, window.padding, window.form
     made = _engine(group, (x,), (packed, bias))
     if not isinstance(made, Engine):
@@ -155,11 +163,11 @@ def _packed_cpu(
             f"them, got {tuple(x.shape)} and {packed.numel()} numbers"
         )
     window.output_shape(x, fields)
-    return made.forward_packed(x.contiguous(), packed, bias, fields, size, padding, form, slope)
+    return made.forward_packed(x.contiguous(), packed, bias, fields, size, padding, form, after)
 
 
 def _lifted_cpu(
-    x: Tensor, weight: Tensor, bias: Tensor | None, fields: int, window: Window, slope: float | None
+    x: Tensor, weight: Tensor, bias: Tensor | None, fields: int, window: Window, after: After
 ) -> Tensor:
     shape = output_shape(x, weight, window)
     require_bias(bias, fields)
@@ -170,7 +178,7 @@ def _lifted_cpu(
             f"expected planes and a filter ({fields}, in, size^2) that the engine lifts, "
             f"got {tuple(x.shape)} and {tuple(weight.shape)}; use group_conv2d"
         )
-    out: Tensor = served[0].forward(x.contiguous(), weight, bias, *served[1], slope)
+    out: Tensor = served[0].forward(x.contiguous(), weight, bias, *served[1], after)
     return out
 
 
@@ -193,9 +201,16 @@ def _backward_fake(
 
 
 def _packed_fake(
-    x: Tensor, packed: Tensor, bias: Tensor | None, fields: int, *how: Any, slope: float | None = None
+    x: Tensor,
+    packed: Tensor,
+    bias: Tensor | None,
+    fields: int,
+    *how: Any,
+    slope: float | None = None,
+    pool: Sequence[int] = (),
 ) -> Tensor:
-    return x.new_empty(Window(*how).output_shape(x, fields))
+    batch, channels, *sides = Window(*how).output_shape(x, fields)
+    return x.new_empty(batch, fields * (After(slope, tuple(pool)).planes or channels // fields), *sides)
 
 
 class _Differentiated(torch.autograd.Function):

@@ -12,8 +12,8 @@ from eqgan.groups import FieldType, PointGroup
 from eqgan.nn.eager import is_differentiated_by_transform, is_differentiated_forwards
 from eqgan.nn.fourier.choice import NEVER, Layer, least_sites, mode
 from eqgan.nn.fourier.engine import engine
-from eqgan.nn.fourier.lifting import serves
-from eqgan.nn.fourier.native import output_side
+from eqgan.nn.fourier.lifting import Lifting, serves
+from eqgan.nn.fourier.native import NOTHING_MORE, After, output_side
 from eqgan.nn.fourier.tables import sites_of_block
 from eqgan.nn.fourier.triton_engine import triton_engine
 from eqgan.nn.fourier.whole import WholeMap
@@ -154,16 +154,23 @@ class FourierPath:
         return made.pack(weight.detach(), self.size, self._window.form)
 
     def apply_packed(
-        self, x: Tensor, packed: Tensor, bias: Tensor | None, slope: float | None = None
+        self, x: Tensor, packed: Tensor, bias: Tensor | None, after: After = NOTHING_MORE
     ) -> Tensor:
-        """Without gradients; with a slope, what is below zero is multiplied by it."""
-        if self.lifting and slope is None:
+        """Without gradients, and what follows."""
+        if self.lifting and after == NOTHING_MORE:
             return self.apply(x, packed, bias)
         if (whole := self._whole_of(x)) is not None:
-            return whole.apply_packed(x, packed, bias, self.fields, slope)
+            return whole.apply_packed(x, packed, bias, self.fields, after)
         operator = torch.ops.eqgan.group_conv2d_packed
-        out: Tensor = operator(x, packed, bias, self.fields, *self._window, slope=slope)
+        out: Tensor = operator(x, packed, bias, self.fields, *self._window, **after._asdict())
         return out
+
+    def pools(self, x: Tensor) -> bool:
+        """Whether ``apply_packed`` takes a pool over the fiber along."""
+        made = engine(self.group)
+        if made is None or self.transposed or self.covers(x):
+            return False
+        return not self.lifting or Lifting(made).pools()
 
 
 def _dtype_serves(x: Tensor, device: str, lower: bool) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eqgan.groups import PointGroup, intertwiner_index, window_action
+from eqgan.groups.fourier import group_fourier
 from eqgan.groups.representation import Representation, regular, trivial
 from eqgan.nn.fourier.native import output_side
 
@@ -29,6 +30,7 @@ class FilterTables:
 
     Attributes:
         plane: (order,), the plane of a field that each element reads.
+        irreps: a bit for each that has a part in the fields.
         shift: (order, cells, 2), row and column of the cell that each element moves a cell to.
         entry: which weight of a pair of fields each element's filter has at a cell.
         transposed_entry: of the gradient of the input, at every cell of the window, that of every element of
@@ -40,6 +42,7 @@ class FilterTables:
         moved = window_action(group, size)
         cells = size * size
         members = stabiliser or (group.identity,)
+        self.irreps = group_fourier(group).irreps_of(stabiliser)
         self.plane = plane = _int32(Representation(group, members).coset_of)
         kept = np.flatnonzero(moved[list(members)].min(axis=0) == np.arange(cells))
         entry = np.where(_moves_to_lesser(group, members, moved), -1, plane[:, None] * cells + moved)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from eqgan.nn.fourier.choice import KINDS, NEVER, Layer, least_sites
+from eqgan.nn.fourier.native import After
 from eqgan.nn.fourier.window import Window, flat_generators
 
 _WIDTHS = 16, 8, 4  # of vectors: rows are what threads share
@@ -37,11 +38,11 @@ class WholeMap:
         return _items(torch.ops.eqgan.group_conv2d(_row(x), weight, bias, *self.window))
 
     def apply_packed(
-        self, x: Tensor, packed: Tensor, bias: Tensor | None, fields: int, slope: float | None
+        self, x: Tensor, packed: Tensor, bias: Tensor | None, fields: int, after: After
     ) -> Tensor:
-        """Without gradients, perhaps rectified, for a filter that was packed as one of ``window``."""
+        """Without gradients, and what follows, for a filter that was packed as one of ``window``."""
         operator = torch.ops.eqgan.group_conv2d_packed
-        return _items(operator(_row(x), packed, bias, fields, *self.window, slope=slope))
+        return _items(operator(_row(x), packed, bias, fields, *self.window, **after._asdict()))
 
 
 def _row(x: Tensor) -> Tensor:

@@ -51,6 +51,7 @@ struct Task {
                              // is of, and row and column in the block
   index_t rectified;         // whether what is below zero in out is multiplied by the slope
   float slope;
+  index_t pooled;            // whether each plane of out is the largest of its elements; not if out is in blocks
 };
 
 struct Filter {

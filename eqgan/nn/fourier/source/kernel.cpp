@@ -155,6 +155,25 @@ struct Rectifier {
   }
 };
 
+// The larger, or what is no number.
+template <class V> INLINE V larger(V a, V b) { return (b > a) | (b != b) ? b : a; }
+
+// Of numbers for each element, the largest on each plane, to y[0], y[1], ...; `planes` of them.
+template <class V> INLINE void pool(const int32_t *plane_of, index_t planes, V *y) {
+  if (planes == 1) {  // in registers
+    UNROLL for (int g = 1; g < ORDER; g++) y[0] = larger(y[0], y[g]);
+    return;
+  }
+  V largest[ORDER];
+  bool seen[ORDER] = {};
+  for (int g = 0; g < ORDER; g++) {
+    const int32_t plane = plane_of[g];
+    largest[plane] = seen[plane] ? larger(largest[plane], y[g]) : y[g];
+    seen[plane] = true;
+  }
+  for (index_t plane = 0; plane < planes; plane++) y[plane] = largest[plane];
+}
+
 // ---- packed filters ------------------------------------------------------------------------------------
 // Blocks, irrep by irrep: [tile of columns][row][TILE]; row (field in, cell, l), column (field other, j).
 // Gradients: [row][columns rounded up to 4].
@@ -577,20 +596,25 @@ template <int N> INLINE void synthesise(const float *const *from, index_t a, flo
 }
 
 // One field of the products at positions of one image, to a row of numbers for each element.
-template <class T>
-INLINE void combine_field(const float *const *from, float bias, Rectifier rectify, index_t count, T *const *to) {
+// With POOLED, to one for each plane of out.
+template <bool POOLED, class T>
+INLINE void combine_field(const Task &t, const float *const *from, float bias, index_t count, T *const *to) {
+  const Rectifier rectify(t);
+  const index_t rows = POOLED ? t.other_planes : ORDER;
   Vector<LANES>::type y[ORDER];
   index_t x = 0;
   for (; count >= LANES && x < count; x += LANES) {
     x = min_of(x, count - LANES);  // the last ones again
     synthesise<LANES>(from, x, bias, y);
-    UNROLL for (int g = 0; g < ORDER; g++) store<LANES>(to[g] + x, rectify(y[g]));
+    if (POOLED) pool(t.other_plane, rows, y);
+    UNROLL for (int g = 0; g < rows; g++) store<LANES>(to[g] + x, rectify(y[g]));
   }
   if (x < count) {
     synthesise<LANES>(from, x, bias, y);
+    if (POOLED) pool(t.other_plane, rows, y);
     T last[ORDER][LANES];
-    UNROLL for (int g = 0; g < ORDER; g++) store<LANES>(last[g], rectify(y[g]));
-    for (int g = 0; g < ORDER; g++)
+    UNROLL for (int g = 0; g < rows; g++) store<LANES>(last[g], rectify(y[g]));
+    for (int g = 0; g < rows; g++)
       for (index_t i = 0; i < count - x; i++) to[g][x + i] = last[g][i];
   }
 }
@@ -622,12 +646,17 @@ template <class T> void combine(const Plan &p, index_t row, index_t end, const f
             from[BLOCK_FIRST[block] + j] =
                 products + (t.other * BLOCK_FIRST[block] + n * BLOCK_DIM[block] + j) * p.stride + s.at;
         T *to[ORDER];
-        for (int g = 0; g < ORDER; g++)
-          if (p.in_blocks)
+        for (int g = 0; g < (t.pooled ? t.other_planes : ORDER); g++)
+          if (t.pooled)
+            to[g] = item + (n * t.other_planes + g) * plane + at;
+          else if (p.in_blocks)
             to[g] = reinterpret_cast<T *>(moved) + (site * ORDER + g) * p.stride;
           else
             to[g] = item + plane_of(t, b, n, g) * plane + at;
-        combine_field(from, t.bias ? t.bias[n] : 0, Rectifier(t), s.rows * t.out_width, to);
+        if (t.pooled)
+          combine_field<true>(t, from, t.bias ? t.bias[n] : 0, s.rows * t.out_width, to);
+        else
+          combine_field<false>(t, from, t.bias ? t.bias[n] : 0, s.rows * t.out_width, to);
       }
       if (p.in_blocks)
         write_blocks(t, which, raw(reinterpret_cast<T *>(moved)), p.stride, s.first, s.rows, t.out_width,

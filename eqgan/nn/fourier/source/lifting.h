@@ -100,8 +100,9 @@ struct LiftingBlocks {
   }
 
   // Of a channel of a map of the shape of the output.
-  index_t start(index_t channel) const {
-    return ((image * p.channels + channel) * p.t.out_height + first) * p.t.out_width;
+  index_t start(index_t channel) const { return start(channel, p.channels); }
+  index_t start(index_t channel, index_t channels) const {
+    return ((image * channels + channel) * p.t.out_height + first) * p.t.out_width;
   }
 };
 
@@ -178,39 +179,72 @@ template <> struct InPairs<Half> {
   static const bool value = PAIRS;
 };
 
+// What follows the products: a rectifier, and a pool over the elements of each field, whose columns are neighbours.
+struct After {
+  const Rectifier rectify;
+  const int32_t *plane_of;  // null without a pool
+  index_t planes;
+
+  After() : plane_of(NULL), planes(0) {}
+  explicit After(const Task &t) : rectify(t), plane_of(t.pooled ? t.other_plane : NULL), planes(t.other_planes) {}
+
+  index_t channel(index_t column) const { return plane_of ? column / ORDER * planes : column; }
+};
+
+const bool POOLS = TILE % ORDER == 0;  // no field lies in two tiles
+
 // c[n][x] = bias[n] + sum_k f[k][x] w[k][n]
 template <bool LOWER, int COLUMNS, int VECTORS, class From, class To>
-void lift_tile(const From *f, index_t stride, const float *w, index_t rows, const float *bias, Rectifier rectify, To *c,
+void lift_tile(const From *f, index_t stride, const float *w, index_t rows, const float *bias, const After &after, To *c,
                index_t to_stride) {
   Lanes sum[COLUMNS][VECTORS];
   UNROLL for (int n = 0; n < COLUMNS; n++)
     UNROLL for (int v = 0; v < VECTORS; v++) sum[n][v] = Lanes{} + bias[n];
   accumulate<COLUMNS, VECTORS, LOWER>(sum, f, stride, w, rows);
-  UNROLL for (int n = 0; n < COLUMNS; n++)
-    UNROLL for (int v = 0; v < VECTORS; v++) store<LANES>(c + n * to_stride + v * LANES, rectify(sum[n][v]));
+  if (!after.plane_of || COLUMNS % ORDER) {
+    UNROLL for (int n = 0; n < COLUMNS; n++)
+      UNROLL for (int v = 0; v < VECTORS; v++) store<LANES>(c + n * to_stride + v * LANES, after.rectify(sum[n][v]));
+    return;
+  }
+  for (int first = 0; first < COLUMNS; first += ORDER, c += after.planes * to_stride)
+    for (int v = 0; v < VECTORS; v++) {
+      Lanes y[ORDER];
+      for (int g = 0; g < ORDER; g++) y[g] = sum[(first + g) % COLUMNS][v];
+      pool(after.plane_of, after.planes, y);
+      for (index_t plane = 0; plane < after.planes; plane++)
+        store<LANES>(c + plane * to_stride + v * LANES, after.rectify(y[plane]));
+    }
 }
 
 template <bool LOWER, int COLUMNS, class From, class To>
 INLINE void lift_columns(const From *f, index_t stride, const float *w, index_t rows, const float *bias,
-                         Rectifier rectify, To *c, index_t to_stride, index_t positions) {
+                         const After &after, To *c, index_t to_stride, index_t positions) {
   for (Spans s(positions); s.next();)
     switch (s.width) {
-      case 1: lift_tile<LOWER, COLUMNS, 1>(f + s.at, stride, w, rows, bias, rectify, c + s.at, to_stride); break;
-      case 2: lift_tile<LOWER, COLUMNS, 2>(f + s.at, stride, w, rows, bias, rectify, c + s.at, to_stride); break;
-      default: lift_tile<LOWER, COLUMNS, WIDE>(f + s.at, stride, w, rows, bias, rectify, c + s.at, to_stride);
+      case 1: lift_tile<LOWER, COLUMNS, 1>(f + s.at, stride, w, rows, bias, after, c + s.at, to_stride); break;
+      case 2: lift_tile<LOWER, COLUMNS, 2>(f + s.at, stride, w, rows, bias, after, c + s.at, to_stride); break;
+      default: lift_tile<LOWER, COLUMNS, WIDE>(f + s.at, stride, w, rows, bias, after, c + s.at, to_stride);
     }
 }
 
-// All columns, tile by tile, the last ones one by one.
+// Columns n, n + 1, ..., as long as COLUMNS are left; returns the next.
+template <bool LOWER, int COLUMNS, class From, class To>
+INLINE index_t lift_all(const From *f, index_t stride, const float *w, index_t rows, const float *bias,
+                        const After &after, To *c, index_t to_stride, index_t positions, index_t n, index_t columns) {
+  for (; n + COLUMNS <= columns; n += COLUMNS)
+    lift_columns<LOWER, COLUMNS>(f, stride, w + n / TILE * rows * TILE + n % TILE, rows, bias + n, after,
+                                 c + after.channel(n) * to_stride, to_stride, positions);
+  return n;
+}
+
+// All columns, tile by tile, the last ones one by one, or field by field.
 template <bool LOWER, class From, class To>
-void lift_product(const From *f, index_t stride, const float *w, index_t rows, const float *bias, Rectifier rectify,
+void lift_product(const From *f, index_t stride, const float *w, index_t rows, const float *bias, const After &after,
                   To *c, index_t to_stride, index_t positions, index_t columns) {
-  index_t n = 0;
-  for (; n + TILE <= columns; n += TILE)
-    lift_columns<LOWER, TILE>(f, stride, w + n * rows, rows, bias + n, rectify, c + n * to_stride, to_stride, positions);
-  w += n * rows;
-  for (; n < columns; n++, w++)
-    lift_columns<LOWER, 1>(f, stride, w, rows, bias + n, rectify, c + n * to_stride, to_stride, positions);
+  index_t n = lift_all<LOWER, TILE>(f, stride, w, rows, bias, after, c, to_stride, positions, 0, columns);
+  if (POOLS && after.plane_of)
+    n = lift_all<LOWER, POOLS ? ORDER : 1>(f, stride, w, rows, bias, after, c, to_stride, positions, n, columns);
+  lift_all<LOWER, 1>(f, stride, w, rows, bias, after, c, to_stride, positions, n, columns);
 }
 
 template <class X, class Y> void lift(const LiftingPlan &p, index_t number, float *scratch) {
@@ -226,8 +260,9 @@ template <class X, class Y> void lift(const LiftingPlan &p, index_t number, floa
   for (LiftingBlocks b(p, number, 1); b.next();) {
     make_patches<X>(p, b, staged, patches);
     if (lower) pair_rows(patches, p.patch_stride, patches, p.patch_stride, p.patch_rows, b.positions);
-    lift_product<lower>(patches, p.patch_stride, filter, rows, bias, Rectifier(t), static_cast<Y *>(t.out) + b.start(0),
-                        t.out_height * t.out_width, b.positions, p.channels);
+    lift_product<lower>(patches, p.patch_stride, filter, rows, bias, After(t),
+                        static_cast<Y *>(t.out) + b.start(0, t.other * t.other_planes), t.out_height * t.out_width,
+                        b.positions, p.channels);
   }
 }
 
@@ -380,7 +415,7 @@ template <class X, class Z> void lift_backwards(const LiftingPlan &p, index_t nu
   for (LiftingBlocks b(p, number, p.blocks); b.next();) {
     if (b.first == 0) clear(staged, t.in * p.staged_plane);
     lift_product<false>(static_cast<const Z *>(t.plain) + b.start(0), t.out_height * t.out_width, filter, p.channels,
-                        none, Rectifier(), patches, p.patch_stride, b.positions, p.patch_rows);
+                        none, After(), patches, p.patch_stride, b.positions, p.patch_rows);
     for (index_t k = 0; k < p.patch_rows; k++) {
       const float *from = patches + k * p.patch_stride;
       float *to = staged + (cell_of(p, staged, k) - staged) + b.first * t.stride * p.staged_width;
