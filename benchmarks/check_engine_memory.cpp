@@ -82,7 +82,14 @@ static std::vector<int32_t> some_of(index_t count, index_t known) {
   return table;
 }
 
-// Between fields; one side may be in blocks of sites, or of a quotient.
+// Which of so many planes each element of the group may be the largest on.
+static std::vector<int32_t> any_pool(index_t planes) {
+  std::vector<int32_t> pool = any_order(order);
+  for (int32_t &plane : pool) plane = static_cast<int32_t>(plane % planes);
+  return pool;
+}
+
+// Between fields; one side may be in blocks of sites, or of a quotient; what is written may be pooled and rectified.
 static double one_case(int isa) {
   const index_t blocked = draw(0, 2), side = blocked ? draw(2, 6) : 1, sites = side * side, cut = blocked ? draw(0, 1) : 0;
   const index_t size = draw(1, blocked ? 3 : 5), cells = size * size, batch = draw(1, 4);
@@ -98,7 +105,9 @@ static double one_case(int isa) {
   const index_t whole = map_height * map_width, mapped = blocked && !cut;
   const index_t halved = !blocked && order % 2 == 0 ? draw(1, 2) : 1, fiber = order / halved;
   const bool other_halved = draw(0, 1), backwards = other_halved && halved > 1;
-  const index_t planes_in = backwards ? order : fiber, planes_out = backwards ? fiber : order;
+  const bool pooled = blocked != OTHER && !backwards && draw(0, 2) == 0;
+  const index_t left = pooled ? draw(1, order) : order;
+  const index_t planes_in = backwards ? order : fiber, planes_out = backwards ? fiber : left;
   const index_t inputs = batch * planes_in * (mapped && blocked == PATCHED ? layer_in * whole : in * height * width);
   const index_t outputs = batch * planes_out * (mapped && blocked == OTHER ? layer_other * whole : other * out_height * out_width);
   const index_t slices = draw(1, 3), floats = gradient_size(isa, in, other, cells), entries = fiber * cells * sites;
@@ -108,6 +117,7 @@ static double one_case(int isa) {
   std::vector<float> weight = numbers(layer_other * layer_in * entries);
   std::vector<float> bias = numbers(other), packed(packed_size(isa, in, other, cells)), gradient(slices * floats);
   const std::vector<int32_t> entry = some_of(order * cells * sites, entries), fields = any_order(order);
+  const std::vector<int32_t> pool = any_pool(left);
   std::vector<int32_t> planes, halves;
   for (int32_t element : fields) halves.push_back(static_cast<int32_t>(element / halved));
   halves.shrink_to_fit();
@@ -118,10 +128,10 @@ static double one_case(int isa) {
                    layer_in * entries, cells, slices};
   pack(isa, &filter, draw(1, 3), NULL);
   Task task = {REGULAR, x.data(), packed.data(), bias.data(), out.data(), plain.data(), gradient.data(),
-               shifts[size - 1], (backwards ? fields : halves).data(), (backwards ? halves : fields).data(),
+               shifts[size - 1], (backwards ? fields : halves).data(), (backwards ? halves : pooled ? pool : fields).data(),
                batch, in, other, height, width, out_height, out_width, planes_in, planes_out, halved > 1 ? draw(0, 255) : 255, padding, 1, size, cells, draw(1, 9), slices, NULL, NULL, bfloat16,
-               blocked, cut, side, map_height, map_width, map_padding, planes.data()};
-  if (draw(0, 2) == 0) task.plain = NULL, task.filter_gradient = NULL;
+               blocked, cut, side, map_height, map_width, map_padding, planes.data(), draw(0, 1), 0.5f, pooled};
+  if (pooled || draw(0, 2) == 0) task.plain = NULL, task.filter_gradient = NULL;
   if (draw(0, 2) == 0) task.bias = NULL;
   if (task.plain && draw(0, 2) == 0) task.out = NULL, task.filter = NULL;
   if (run(isa, &task, NULL)) abort();
@@ -142,16 +152,19 @@ static double one_lifting(int isa) {
   if (height < 1 || width < 1) return 0;
   const index_t rows = draw(0, 1) ? out_height : 2 * ((15 + out_width) / out_width) + 2;
   const index_t slices = draw(1, 3), bfloat16 = draw(0, 7), channels = other * order;
-  const index_t outputs = batch * channels * out_height * out_width;
+  const index_t kind = draw(0, 1) ? LIFTING : LIFTING_BACKWARDS;
+  const bool forwards = kind == LIFTING && draw(0, 1), fits = (isa < 2 ? 4 : 8) % order == 0;  // columns of a tile
+  const index_t left = forwards && fits && draw(0, 1) ? draw(1, order) : order;
+  const std::vector<int32_t> pool = any_pool(left);
+  const index_t outputs = batch * other * left * out_height * out_width;
   std::vector<char> x = maps(batch * in * height * width, bfloat16 & 1);
   std::vector<char> out = maps(outputs, bfloat16 & 2), plain = maps(outputs, bfloat16 & 4);
   std::vector<float> weight = numbers(other * in * cells), bias = numbers(other);
   std::vector<float> sums(slices * (in * cells + 1) * channels), of_weight = weight, of_bias = bias;
-  const index_t kind = draw(0, 1) ? LIFTING : LIFTING_BACKWARDS;
   Task task = {kind, x.data(), weight.data(), bias.data(), out.data(), NULL, NULL, lifting_entrys[size - 1],
-               NULL, NULL, batch, in, other, height, width, out_height, out_width, 1, order, 0, padding, stride, size, cells, rows, slices,
-               NULL, NULL, bfloat16, NOTHING, 0, 1, 0, 0, 0, NULL};
-  if (kind == LIFTING_BACKWARDS || draw(0, 1)) task.out = NULL, task.plain = plain.data();
+               NULL, pool.data(), batch, in, other, height, width, out_height, out_width, 1, left, 0, padding, stride, size, cells, rows, slices,
+               NULL, NULL, bfloat16, NOTHING, 0, 1, 0, 0, 0, NULL, draw(0, 1), 0.5f, left < order};
+  if (!forwards) task.out = NULL, task.plain = plain.data();
   if (kind == LIFTING && !task.out) {
     task.filter = NULL, task.filter_gradient = sums.data();
     task.weight_gradient = of_weight.data(), task.bias_gradient = of_bias.data();
