@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from eqgan.groups import FieldType, intertwiner_index
-from eqgan.nn.eager import is_ordinary_call, only_numbers_wanted
+from eqgan.nn.eager import is_ordinary_call
 from eqgan.nn.fourier import FourierPath
 from eqgan.nn.fourier.native import After
 from eqgan.nn.geometry import check_channels, output_size
@@ -213,9 +213,7 @@ class GroupConv2d(nn.Module):
         pool: CosetPool | None = None,
     ) -> Float[Tensor, "batch pooled_channels height2 width2"]:
         """The layer, a rectifier with this slope below zero, and a maximum over cosets: on the fast path in
-        eval at once.
-
-        For calls without gradients; a slope before a pool is not negative.
+        eval without gradients at once. A slope before a pool is not negative.
         """
         return self._convolved(x, slope, pool)
 
@@ -244,18 +242,24 @@ class GroupConv2d(nn.Module):
         """The same numbers in fewer multiplications (docs/fast_group_convolution.md)."""
         as_it_is = path.lifting and self.norm is None  # of a small filter, comparing is what takes time
         learning = torch.is_grad_enabled() and x.requires_grad  # what lies before a frozen layer does
-        at_once = After(slope, pool.plane_of if pool is not None and path.pools(x) else ())
-        apart = None if at_once.pool else pool
-        if as_it_is and only_numbers_wanted():
-            return _after(path.apply_packed(x, self.weight, self.bias, at_once), None, apart)
-        if as_it_is or self.training or learning or not self._may_cache():
+        followed = slope is not None or pool is not None
+        if self.training or learning or (as_it_is and not followed) or not self._may_cache():
             return _after(path.apply(x, self._filter_of_path(), self.bias), slope, pool)
+        after = After(slope, pool.plane_of if pool is not None and path.pools(x) else ())
+        out = path.apply_packed(
+            x, self.weight if as_it_is else self._packed_filter(path, x), self.bias, after
+        )
+        return out if pool is None or after.pool else pool(out)
+
+    def _packed_filter(self, path: FourierPath, x: Tensor) -> Tensor:
+        """Kept in eval until anything that it was made of changes."""
         whole = path.covers(x)
         kept = renewed(
             self._packed.get(whole), self.sources(), lambda: (path.pack(self._filter_of_path(), whole),)
         )
         self._packed[whole] = kept
-        return _after(path.apply_packed(x, kept[1][0], self.bias, at_once), None, apart)
+        packed: Tensor = kept[1][0]
+        return packed
 
     def train(self, mode: bool = True) -> "GroupConv2d":
         self._cache, self._packed = None, {}

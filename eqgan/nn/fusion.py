@@ -43,7 +43,10 @@ class EvalFusion:
     def rectified(self, conv: nn.Module, norm: nn.Module, x: Tensor, slope: float = 0.0) -> Tensor:
         """The same and, of values below zero, ``slope`` times each: with a rectifier after the norm."""
         both = self.joined(conv, norm)
-        return F.leaky_relu(norm(conv(x)), slope) if both is None else followed(both, x, slope)
+        if both is not None:
+            return followed(both, x, slope)
+        out = norm(conv(x))
+        return F.leaky_relu(out, slope) if slope else out.relu()
 
     def joined(self, conv: nn.Module, norm: nn.Module) -> Convolution | None:
         """The one that does both, where they may be called as one now."""
@@ -130,9 +133,9 @@ def is_plain_convolution(layer: nn.Module) -> TypeGuard[Convolution]:
 
 
 def _is_watched(module: nn.Module) -> bool:
-    """Whether somebody else takes part in its calls: a hook, or a compiled form of its own."""
+    """Whether somebody else takes part in its calls: a hook, a compiled form, or a ``forward`` of its own."""
     hooks = module._forward_hooks or module._forward_pre_hooks or _has_any_global_hook()
-    return bool(hooks) or module._compiled_call_impl is not None
+    return bool(hooks) or module._compiled_call_impl is not None or "forward" in module.__dict__
 
 
 def _sources(conv: Convolution) -> tuple[Tensor, ...]:

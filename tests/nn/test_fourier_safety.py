@@ -193,6 +193,9 @@ def test_a_packed_filter_has_no_gradients_and_says_so():
         lambda op, x, w: op.group_conv2d(x, w[:, :, :18], None, GENERATORS, 3, 1, 1, False, False, [0, 2]),
         lambda op, x, w: op.group_conv2d(x[:, :6], w, None, GENERATORS, 3, 1, 1, False, False, [0]),
         lambda op, x, w: op.group_conv2d(
+            x[:, :3], w[:, :, :9], None, GENERATORS, 3, 1, 1, False, False, [0, 2, 2, 0]
+        ),
+        lambda op, x, w: op.group_conv2d(
             x[:, :6], w[:, :, :18], None, GENERATORS, 4, 0, 2, True, False, [0, 2]
         ),
         lambda op, x, w: op.group_conv2d_packed(

@@ -21,6 +21,7 @@ from eqgan.networks.resnet_body import ResidualBlock
 from eqgan.nn import (
     ConvAvgPool2d,
     CosetPool,
+    EvalFusion,
     FieldBatchNorm2d,
     FieldSequential,
     FusedSequential,
@@ -133,10 +134,12 @@ def test_it_takes_either_way_in_float32(monkeypatch, path):
         torch.testing.assert_close(joined(layers, x), one_by_one(layers, x), atol=2e-5, rtol=1e-4)
 
 
-def without_separate_rectifier():
+@contextmanager
+def without_separate_rectifier(layer):
     """Whoever rectifies maps apart from the convolution fails within."""
-    apart = AssertionError("rectified apart")
-    return patch.multiple(conv.F, relu_=Mock(side_effect=apart), leaky_relu_=Mock(side_effect=apart))
+    apart = Mock(side_effect=AssertionError("rectified apart"))
+    with patch.multiple(conv.F, relu_=apart, leaky_relu_=apart), patch.object(type(layer), "forward", apart):
+        yield
 
 
 @needs_engine
@@ -151,7 +154,7 @@ def test_the_engine_rectifies_what_it_writes(monkeypatch, kind, rectifier, norme
     x = images(layers).float()
     expected = one_by_one(layers, x)
     assert expected.min() < 0 or rectifier == "relu"
-    with torch.no_grad(), without_separate_rectifier():
+    with torch.no_grad(), without_separate_rectifier(layers[-1]):
         torch.testing.assert_close(layers(x), expected, atol=2e-5, rtol=1e-4)
         with torch.autocast("cpu", torch.bfloat16):
             found = layers(x)
@@ -281,6 +284,33 @@ def test_a_pool_that_says_nothing_is_refused():
     narrow = engine.Engine(P4M.point_group, engine.engine(P4M.point_group).library, 0)
     with pytest.raises(ValueError, match="ask pools"):
         Lifting(narrow).forward(x[:, :1], torch.randn(1, 1, 1), None, 1, 0, 1, After(None, (0,) * 8))
+
+
+def test_a_forward_of_ones_own_is_called():
+    """As a compiled one is set: neither it nor the layer after it is left out."""
+    for layers in (chain(), FieldSequential(chain()[0], nn.ReLU()).eval(), FusedSequential(*plain_chain())):
+        x, calls = torch.randn(3, getattr(layers[0], "in_channels", 8), 8, 8).double(), []
+        expected = one_by_one(layers, x)
+        own = layers[0].forward
+        layers[0].forward = lambda x, own=own, calls=calls: calls.append(1) or own(x)
+        with torch.no_grad():
+            torch.testing.assert_close(layers(x), expected)
+        assert calls == [1]
+
+
+def plain_chain():
+    return [layer.double().eval() for layer in (nn.Conv2d(2, 3, 3), lived(nn.BatchNorm2d(3)), nn.ReLU())]
+
+
+@pytest.mark.parametrize("value", [-1.0, -torch.inf])
+def test_in_training_a_residual_block_has_torchs_rectifier(value):
+    class Fixed(nn.Module):
+        def forward(self, x):
+            return torch.full_like(x, value)
+
+    found = EvalFusion().rectified(Fixed(), nn.Identity(), torch.ones(1, requires_grad=True))
+    assert found.item() == 0
+    assert not found.signbit()
 
 
 def test_a_rectifier_that_is_watched_is_called():

@@ -28,9 +28,8 @@ def _index(weight: Tensor, group: PointGroup, size: int, stabiliser: Sequence[in
 
 def filter_bank(weight: Tensor, group: PointGroup, size: int, stabiliser: Sequence[int] = ()) -> Tensor:
     """Of the operator's weight, (out * order, in * fiber, size, size): what a dense convolution takes."""
-    bank = weight[:, :, _index(weight, group, size, stabiliser)].transpose(
-        1, 2
-    )  # (out, order, in, fiber, cells)
+    index = _index(weight, group, size, stabiliser)
+    bank = weight[:, :, index].transpose(1, 2)  # (out, order, in, fiber, cells)
     return bank.reshape(len(weight) * group.order, -1, size, size)
 
 

@@ -39,7 +39,7 @@ _POSITIONS = 160  # at most in a block: its features stay in the second level of
 
 
 class Engine(Native):
-    """Group convolution between regular fields, on contiguous CPU tensors.
+    """Group convolution from regular fields, or fields on cosets, to regular ones, on contiguous CPU tensors.
 
     Maps are float32 or bfloat16, filters, biases and the filters' gradients float32. The stride is 1, or that
     of a ``Form``, whose maps are of whole blocks (``is_of_whole_blocks``).
@@ -56,7 +56,10 @@ class Engine(Native):
         padding: int,
         form: Form = PLAIN,
     ) -> Tensor:
-        """x (batch, in * order, h, w), weight (out, in, order * size^2), bias (out) or None."""
+        """x (batch, in * planes, h, w), weight (out, in, planes * size^2), bias (out) or None.
+
+        A regular field has ``order`` planes, one on G/H ``order / |H|``.
+        """
         packed = self.pack(weight, size, form)
         return self.forward_packed(x, packed, bias, len(weight), size, padding, form)
 

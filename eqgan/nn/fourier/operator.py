@@ -16,7 +16,7 @@ It is defined for every device and dtype, by the filter bank and an ordinary con
 takes the engine of the CPU or the kernels of the GPU where there are any, unless a stride makes no whole
 blocks of maps and window, or is above 8, or fields on cosets come with a stride or on a GPU. Both are the
 same function up to rounding, and so are their gradients, of any order. Maps may be of another dtype than the
-filter, and the result is of theirs: under autocast they are of autocast's, the filter stays in float32.
+filter, and the result is of theirs: under autocast they are of autocast's, the filter is given in float32.
 ``group_conv2d_packed`` is the same by the engine of the CPU without gradients, for a filter that
 ``Engine.pack`` prepared, or to lift as it is. With a slope what is below zero is multiplied by it; with a
 pool, which says on which plane each element may be the largest, the largest are what is left
@@ -217,29 +217,34 @@ class _Differentiated(torch.autograd.Function):
     """As ``torch.library.register_autograd`` would make it, whose calls take longer."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, how: tuple[Any, ...]) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, how: tuple[Any, ...], keys: Any
+    ) -> Tensor:
         ctx.geometry = Window(*how)  # the dispatcher leaves out what is as the schema has it
         ctx.save_for_backward(x, weight)
-        return _below_autograd(x, weight, bias, how)
+        return _below_autograd(keys, x, weight, bias, how)
 
     @staticmethod
     def backward(ctx: Any, out_gradient: Tensor) -> tuple[Any, ...]:
         x, weight = ctx.saved_tensors
-        return *_gradients(out_gradient, x, weight, ctx.geometry, *ctx.needs_input_grad[:3]), None
+        return *_gradients(out_gradient, x, weight, ctx.geometry, *ctx.needs_input_grad[:3]), None, None
 
 
-def _below_autograd(x: Tensor, weight: Tensor, bias: Tensor | None, how: tuple[Any, ...]) -> Tensor:
+def _below_autograd(
+    keys: Any, x: Tensor, weight: Tensor, bias: Tensor | None, how: tuple[Any, ...]
+) -> Tensor:
     with torch._C._AutoDispatchBelowAutograd():
-        out: Tensor = torch.ops.eqgan.group_conv2d(x, weight, bias, *how)
+        operator = torch.ops.eqgan.group_conv2d.default
+        out: Tensor = operator.redispatch(keys & torch._C._after_autograd_keyset, x, weight, bias, *how)
         return out
 
 
-def _with_gradients(x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Tensor:
+def _with_gradients(keys: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *how: Any) -> Tensor:
     wanted = x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
     if wanted and torch.is_grad_enabled():
-        out: Tensor = _Differentiated.apply(x, weight, bias, how)
+        out: Tensor = _Differentiated.apply(x, weight, bias, how, keys)
         return out
-    return _below_autograd(x, weight, bias, how)
+    return _below_autograd(keys, x, weight, bias, how)
 
 
 def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -315,7 +320,7 @@ def _autocast(name: str, device: str) -> Any:
 _fragment = torch.library.Library("eqgan", "FRAGMENT")
 for _name, _device in itertools.product((_FORWARD, _PACKED), ("cpu", "cuda")):
     _fragment.impl(_name.split("::")[1], _autocast(_name, _device), f"Autocast{_device.upper()}")
-_fragment.impl("group_conv2d", _with_gradients, "Autograd")
+_fragment.impl("group_conv2d", _with_gradients, "Autograd", with_keyset=True)
 
 
 def _map_over(name: str) -> None:

@@ -59,10 +59,11 @@ class Window(NamedTuple):
             )
         if self.stabiliser:
             members = self.group.subgroup(tuple(self.stabiliser))
-            if self.transposed or self.cut or not 1 < len(members) < self.group.order:
+            once = len(members) == len(self.stabiliser)
+            if self.transposed or self.cut or not once or not 1 < len(members) < self.group.order:
                 raise ValueError(
-                    "expected the stabiliser of a quotient, more than the identity and less than the group, "
-                    f"of maps that are not cut and no transposed convolution, got {self}"
+                    "expected the stabiliser of a quotient, each element once, more than the identity and "
+                    f"less than the group, of maps that are not cut, not to transpose, got {self}"
                 )
 
     def output_shape(self, x: Tensor, fields: int) -> list[Any]:
@@ -103,19 +104,19 @@ def output_shape(x: Tensor, weight: Tensor, window: Window) -> list[Any]:
     fiber = 1 if entries == cells else planes * (window.stride**2 if window.cut else 1)
     if x.ndim != 4 or weight.ndim != 3 or x.shape[1] != weight.shape[1] * fiber:
         raise ValueError(
-            "expected x (batch, in * order, height, width) and weight (out, in, order * size^2), "
+            "expected x (batch, in * planes, height, width) and weight (out, in, planes * size^2), "
             "or, to lift, x (batch, in, height, width) and weight (out, in, size^2), "
-            f"order {planes}, got {tuple(x.shape)} and {tuple(weight.shape)}"
+            f"planes {planes}, got {tuple(x.shape)} and {tuple(weight.shape)}"
         )
     if not weight.shape[0] or not weight.shape[1]:
         raise ValueError(f"expected at least one field in and one out, got weights {tuple(weight.shape)}")
     if entries not in (planes * cells, cells):
         raise ValueError(
-            f"expected order * size^2 = {planes * cells} weights a pair, or {cells} to lift, got {entries}"
+            f"expected planes * size^2 = {planes * cells} weights a pair, or {cells} to lift, got {entries}"
         )
     if entries == cells and (window.transposed or window.cut or window.stabiliser):
         raise ValueError(
-            "expected regular fields in, not planes, to transpose a convolution, of maps cut or of a quotient"
+            "expected fields in, not planes, to transpose a convolution, of maps cut or with a stabiliser"
         )
     return window.output_shape(x, len(weight))
 

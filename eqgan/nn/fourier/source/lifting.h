@@ -317,7 +317,7 @@ INLINE index_t dot_rows(const LiftingPlan &p, const LiftingChunk<T> &chunk, cons
                         const float *tails, float *sums, index_t k) {
   for (; k + ROWS <= p.patch_rows + 1; k += ROWS)
     dot_tile<LOWER, ROWS, COLUMNS>(p, chunk, patches + k * p.patch_stride, channel, tails + channel * LANES,
-                            sums + (k * p.channels + channel) * LANES);
+                                   sums + (k * p.channels + channel) * LANES);
   return k;
 }
 
