@@ -2,12 +2,13 @@
 
 import copy
 import itertools
+from unittest.mock import patch
 
 import pytest
 import torch
 
 from eqgan.groups import P4
-from eqgan.nn.fourier import choice, engine
+from eqgan.nn.fourier import choice, engine, tables
 
 needs_engine = pytest.mark.skipif(engine.engine(P4.point_group) is None, reason="no C++ compiler")
 
@@ -24,6 +25,16 @@ def as_if_measured(monkeypatch, part, times, margin=1.0):
     known = {part: {"groups": ["C4"], "times": times, "margins": dict.fromkeys(times, margin)}}
     monkeypatch.setattr(choice, "measured", lambda: {"fits": {choice.instruction_set(): known}})
     return known
+
+
+def layout_by(name, other):
+    """What an engine is told if one of its tables is made otherwise."""
+
+    def layout(*arguments):
+        with patch.object(tables, name, other):
+            return tables.layout.__wrapped__(*arguments)
+
+    return layout
 
 
 def bank_of(layer):

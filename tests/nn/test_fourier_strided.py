@@ -23,6 +23,7 @@ from tests.nn.against_bank import (
     compare_penalties,
     compare_vmap_and_jvp,
     compare_whatever_the_strides,
+    layout_by,
     needs_engine,
 )
 
@@ -91,9 +92,9 @@ def test_the_law(plane, size, stride, padding):
 @needs_engine
 def test_a_wrong_table_breaks_the_law(monkeypatch):
     """Blocks whose sites do not turn with the fiber are no regular fields."""
-    tables = BlockTables(P4.point_group, 2)
-    tables.source[:, 1:] = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]).repeat_interleave(4, 0).numpy()
-    monkeypatch.setattr(engine, "block_tables", lambda *_: tables)
+    wrong = BlockTables(P4.point_group, 2)
+    wrong.source[:, 1:] = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]).repeat_interleave(4, 0).numpy()
+    monkeypatch.setattr(engine, "layout", layout_by("block_tables", lambda *_: wrong))
     with pytest.raises(AssertionError):
         assert_equivariant(make().eval(), torch.randn(2, 8, 8, 8), rtol=1e-6)
 

@@ -21,6 +21,7 @@ from tests.nn.against_bank import (
     compare_penalties,
     compare_vmap_and_jvp,
     compare_whatever_the_strides,
+    layout_by,
     needs_engine,
 )
 
@@ -81,9 +82,9 @@ def test_the_law(plane, size):
 
 @needs_engine
 def test_a_wrong_order_breaks_the_law(monkeypatch):
-    tables = BlockTables(P4.point_group, 3)
-    tables.source = tables.source[::-1].copy()
-    monkeypatch.setattr(engine, "block_tables", lambda *_: tables)
+    wrong = BlockTables(P4.point_group, 3)
+    wrong.source = wrong.source[::-1].copy()
+    monkeypatch.setattr(engine, "layout", layout_by("block_tables", lambda *_: wrong))
     with pytest.raises(AssertionError):
         assert_equivariant(make(size=3).eval(), torch.randn(3, 8, 3, 3), rtol=1e-6)
 

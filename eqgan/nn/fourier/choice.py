@@ -12,7 +12,7 @@ import torch
 
 from eqgan.groups import PointGroup
 from eqgan.groups.fourier import group_fourier
-from eqgan.nn.fourier.tables import Form, sites_of_block
+from eqgan.nn.fourier.tables import Form, layout, sites_of_block
 
 MODES = ("auto", "bank", "fourier")
 KINDS = ("training", "eval", "training_bf16", "eval_bf16")
@@ -119,7 +119,7 @@ class Work:
             dense, out = pairs * cells * order, fields_out * order
             return cls(dense, (cells * fields_in, out), (fields_in * stride**2, out), dense, dense)
         form, transform = Form(stabiliser=stabiliser), group_fourier(group)
-        patches, planes = form.cells(group, size), form.planes(group)
+        patches, planes = layout(group, size, form, False).cells, form.planes(group)
         columns = (
             fields_in * _up(fields_out) + fields_out * _up(fields_in)
         ) / 2  # forward, and for gradients

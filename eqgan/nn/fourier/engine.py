@@ -22,14 +22,12 @@ from eqgan.nn.fourier.native import (
     Task,
     address,
     bias_gradient,
-    table_of,
     which_are_bfloat16,
 )
 from eqgan.nn.fourier.tables import (
     PLAIN,
     Form,
-    block_tables,
-    filter_tables,
+    layout,
     packed_entries,
     sites_of_block,
 )
@@ -135,7 +133,7 @@ class Engine(Native):
 
     def packed_size(self, fields_in: int, fields_out: int, size: int, form: Form) -> int:
         """Numbers in a packed filter."""
-        sites, cells = form.sites, form.cells(self.group, size)
+        sites, cells = form.sites, layout(self.group, size, form, False).cells
         return int(self.library.packed_size(self.isa, fields_in * sites[0], fields_out * sites[1], cells))
 
     # ---- filters -------------------------------------------------------------------------------------------
@@ -170,7 +168,7 @@ class Engine(Native):
             layer_other=other,
             in_stride=in_stride,
             other_stride=other_stride,
-            cells=form.cells(self.group, size, transposed),
+            cells=layout(self.group, size, form, transposed).cells,
         )
 
     # ---- a pass --------------------------------------------------------------------------------------------
@@ -199,40 +197,31 @@ class Engine(Native):
         blocked = NOTHING
         if form.side > 1:
             blocked = PATCHED if back == form.of_output else OTHER
-        fiber, side = form.planes(self.group), size // form.side
-        planes = (self.group.order, fiber) if back else (fiber, after.planes or self.group.order)
+        found = layout(self.group, size, form, back)
+        planes = found.planes[0], after.planes or found.planes[1]
         fields_in, height, width = _fields_and_sides(patched, planes[0], form, pads[1], blocked == PATCHED)
         fields, out_height, out_width = _fields_and_sides(other, planes[1], form, pads[1], blocked == OTHER)
-        batch, cells = len(patched), form.cells(self.group, size, back)
+        batch = len(patched)
         rows = _rows_in_block(batch * out_height, out_width, self.lanes)
         slices = max(1, min(torch.get_num_threads(), -(-batch * out_height // rows)))
         gradient = torch.empty(0, 0, dtype=torch.float32)
         if tensors.get("plain") is not None:
-            floats = self.library.gradient_size(self.isa, fields_in, fields, cells)
+            floats = self.library.gradient_size(self.isa, fields_in, fields, found.cells)
             gradient = torch.zeros(slices, floats, dtype=torch.float32)
         if batch and out_height and out_width:
             numbers = (batch, fields_in, fields, height, width, out_height, out_width)
             maps = patched, tensors.get("out"), tensors.get("plain")
             map_height, map_width = (patched if blocked == PATCHED else other).shape[2:]
-            sites = block_tables(self.group, form.side).source if blocked else None
-            regular, own = (filter_tables(self.group, side, members) for members in ((), form.stabiliser))
-            sides = (regular, own) if back else (own, regular)
             task = Task(
+                **found.told | after.told(),
                 **{name: address(tensor) for name, tensor in tensors.items()},
                 filter_gradient=gradient.data_ptr(),
                 patched=patched.data_ptr(),
-                shift=sides[0].shift.ctypes.data,
-                plane=sides[0].plane.ctypes.data,
-                other_plane=(table_of(after.pool) if after.pool else sides[1].plane).ctypes.data,
                 **dict(zip(SIZES, numbers)),
-                **{"planes": planes[0], "other_planes": planes[1], "irreps": sides[1].irreps},
-                **{"padding": pads[0], "stride": 1, "side": side, "cells": cells},
-                **{"rows": rows, "slices": slices},
+                **{"padding": pads[0], "rows": rows, "slices": slices},
                 bfloat16=which_are_bfloat16(*maps),
-                **{"blocked": blocked, "cut": form.cut, "block_side": form.side},
-                **{"map_height": map_height, "map_width": map_width, "map_padding": pads[1]},
-                sites=None if sites is None else sites.ctypes.data,
-                **after.told(),
+                **{"blocked": blocked, "map_height": map_height, "map_width": map_width},
+                map_padding=pads[1],
             )
             self.execute(task)
         elif (out := tensors.get("out")) is not None:

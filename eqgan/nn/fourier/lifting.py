@@ -13,7 +13,6 @@ from eqgan.nn.fourier.native import (
     address,
     bias_gradient,
     output_sides,
-    table_of,
     which_are_bfloat16,
 )
 from eqgan.nn.fourier.tables import filter_tables
@@ -121,13 +120,14 @@ class Lifting:
             *(kind, planes.data_ptr(), None if sums is not None else weight.data_ptr()),
             *(address(bias), address(out), address(plain), address(sums)),
             filter_tables(self.native.group, size).lifting_entry.ctypes.data,
-            *(None, table_of(after.pool).ctypes.data if after.pool else None),
+            *(None, None),
             *(batch, planes_in, fields, height, width, out_height, out_width),
-            *(1, after.planes or self.native.group.order, 0),
+            *(1, self.native.group.order, 0),
             *(padding, stride, size, cells, rows, slices, address(of_weight), address(of_bias)),
             which_are_bfloat16(planes, out, plain),
-            **after.told(),
         )
+        for name, value in after.told().items():
+            setattr(task, name, value)
         self.native.execute(task)
 
 

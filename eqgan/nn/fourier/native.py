@@ -121,9 +121,12 @@ class After(NamedTuple):
         return max(self.pool) + 1 if self.pool else None
 
     def told(self) -> dict[str, Any]:
-        """What a task is told of it, but for the table of the pool."""
+        """What a task is told of it."""
         rectified = {} if self.slope is None else {"rectified": 1, "slope": self.slope}
-        return {**rectified, "pooled": int(bool(self.pool))}
+        if not self.pool:
+            return rectified
+        table = _table_of(self.pool).ctypes.data
+        return {**rectified, "pooled": 1, "other_plane": table, "other_planes": self.planes}
 
     def require_sense(self, order: int) -> None:
         """Raises ValueError for numbers that say nothing of a group of this order."""
@@ -137,7 +140,7 @@ NOTHING_MORE = After()
 
 
 @cache
-def table_of(pool: tuple[int, ...]) -> NDArray[np.int32]:
+def _table_of(pool: tuple[int, ...]) -> NDArray[np.int32]:
     """The one table that the engine reads."""
     return np.array(pool, dtype=np.int32)
 

@@ -173,11 +173,6 @@ class Form(NamedTuple):
         """Of a field in."""
         return group.order // max(1, len(self.stabiliser))
 
-    def cells(self, group: PointGroup, size: int, transposed: bool = False) -> int:
-        """At which patches are taken; transposed, those of the output's gradient."""
-        members = () if transposed else self.stabiliser
-        return filter_tables(group, size // self.side, members).shift.shape[1]
-
     @property
     def sites(self) -> tuple[int, int]:
         """Fields of the input and of the output for each field of the layer."""
@@ -200,6 +195,40 @@ class Form(NamedTuple):
 
 
 PLAIN = Form()
+
+
+class Layout(NamedTuple):
+    """What a pass of the engine is told of the group, the window and the form of a layer.
+
+    Args:
+        cells: at which patches are taken.
+        planes: of a field of the patched side, and of the other.
+        told: fields of source/engine.h's task, addresses of tables among them.
+        tables: those, which must not be gone when they are read.
+    """
+
+    cells: int
+    planes: tuple[int, int]
+    told: dict[str, int]
+    tables: dict[str, NDArray[np.int32]]
+
+
+@_made_once
+def layout(group: PointGroup, size: int, form: Form, back: bool) -> Layout:
+    """Of a pass forwards, or back: then what is patched is the gradient of the output."""
+    side = size // form.side
+    regular, own = (filter_tables(group, side, members) for members in ((), form.stabiliser))
+    (patched, other), planes = (own, regular), (form.planes(group), group.order)
+    if back:
+        (patched, other), planes = (regular, own), planes[::-1]
+    tables = {"shift": patched.shift, "plane": patched.plane, "other_plane": other.plane}
+    if form.side > 1:
+        tables["sites"] = block_tables(group, form.side).source
+    cells = patched.shift.shape[1]
+    numbers = {"planes": planes[0], "other_planes": planes[1], "irreps": other.irreps, "stride": 1}
+    numbers |= {"side": side, "cells": cells, "cut": int(form.cut), "block_side": form.side}
+    addresses = {name: table.ctypes.data for name, table in tables.items()}
+    return Layout(cells, planes, addresses | numbers, tables)
 
 
 @cache
