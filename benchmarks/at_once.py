@@ -7,8 +7,9 @@ Forward and backward, float32, batch 64, under the memory settings of the comman
 convolution against one transposed one; a 3x3 convolution and the mean over 2x2 against one of stride 2; and a
 convolution as large as its map, a matrix product, against `F.conv2d`. Group convolutions by their filter
 banks and, where they can, by the fast path, both against the two layers by the bank. And without gradients,
-in eval: classifiers whose batch norms go into the filters before them, whose rectifiers write in place and
-whose maxima of blocks keep no places, against their layers one by one. Writes results/at_once.json.
+in eval: classifiers whose batch norms go into the filters before them, whose rectifiers and maxima over the
+fiber are taken as the engine writes and whose maxima of blocks keep no places, against their layers one by
+one. Writes results/at_once.json.
 """
 
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from eqgan.groups import P4, P4M, Z2, PlaneGroup, regular
 from eqgan.memory import keep_freed_memory
 from eqgan.networks import AllCNNBody, P4CNNBody
 from eqgan.networks.features import FeatureNetwork, feature_network
+from eqgan.networks.fiber import fiber_pool
 from eqgan.networks.parts import ChainBody
 from eqgan.nn import AvgPool2d, ConvAvgPool2d, GroupConv2d, MaxPool2d, Upsample2d, UpsampleConv2d
 from eqgan.training.report import versions
@@ -44,6 +46,10 @@ POOLED = [(Z2, 64, 64, 28), (P4, 16, 16, 28), (P4, 32, 32, 14), (P4M, 8, 8, 28),
 WHOLE = [(P4, 32, 32, 7), (P4M, 23, 23, 7), (P4, 10, 10, 4)]
 EVAL: list[tuple[str, tuple[int, int], Callable[[], ChainBody | FeatureNetwork]]] = [
     *((f"{g.name} seven layers", (1, 28), partial(P4CNNBody, (1, 28, 28), g, 20)) for g in (Z2, P4, P4M)),
+    *(
+        (f"p4 seven layers, {text}", (1, 28), partial(P4CNNBody, (1, 28, 28), P4, 20, fiber=fiber_pool(text)))
+        for text in ("group", "coset:p2@2,4")
+    ),
     *((f"{g.name} All-CNN-C", (3, 32), partial(AllCNNBody, (3, 32, 32), g, 10, 48)) for g in (Z2, P4, P4M)),
     ("the feature network", (1, 28), feature_network),
 ]
