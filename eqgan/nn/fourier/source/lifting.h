@@ -206,13 +206,13 @@ void lift_tile(const From *f, index_t stride, const float *w, index_t rows, cons
       UNROLL for (int v = 0; v < VECTORS; v++) store<LANES>(c + n * to_stride + v * LANES, after.rectify(sum[n][v]));
     return;
   }
-  for (int first = 0; first < COLUMNS; first += ORDER, c += after.planes * to_stride)
-    for (int v = 0; v < VECTORS; v++) {
+  UNROLL for (int field = 0; field < COLUMNS / ORDER; field++)  // all unrolled: else the sums would lie in memory
+    UNROLL for (int v = 0; v < VECTORS; v++) {
       Lanes y[ORDER];
-      for (int g = 0; g < ORDER; g++) y[g] = sum[(first + g) % COLUMNS][v];
+      UNROLL for (int g = 0; g < ORDER; g++) y[g] = sum[(field * ORDER + g) % COLUMNS][v];
       pool(after.plane_of, after.planes, y);
       for (index_t plane = 0; plane < after.planes; plane++)
-        store<LANES>(c + plane * to_stride + v * LANES, after.rectify(y[plane]));
+        store<LANES>(c + (field * after.planes + plane) * to_stride + v * LANES, after.rectify(y[plane]));
     }
 }
 
