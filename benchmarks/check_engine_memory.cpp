@@ -127,13 +127,16 @@ static double one_case(int isa) {
   Filter filter = {weight.data(), packed.data(), entry.data(), in, other, layer_in, layer_other, entries,
                    layer_in * entries, cells, slices};
   pack(isa, &filter, draw(1, 3), NULL);
+  std::vector<double> sums(slices * (in > other ? in : other));
   Task task = {REGULAR, x.data(), packed.data(), bias.data(), out.data(), plain.data(), gradient.data(),
                shifts[size - 1], (backwards ? fields : halves).data(), (backwards ? halves : pooled ? pool : fields).data(),
                batch, in, other, height, width, out_height, out_width, planes_in, planes_out, halved > 1 ? draw(0, 255) : 255, padding, 1, size, cells, draw(1, 9), slices, NULL, NULL, bfloat16,
-               blocked, cut, side, map_height, map_width, map_padding, planes.data(), draw(0, 1), 0.5f, pooled};
+               blocked, cut, side, map_height, map_width, map_padding, planes.data(), draw(0, 1), 0.5f, pooled, sums.data(), draw(0, cells - 1)};
   if (pooled || draw(0, 2) == 0) task.plain = NULL, task.filter_gradient = NULL;
   if (draw(0, 2) == 0) task.bias = NULL;
   if (task.plain && draw(0, 2) == 0) task.out = NULL, task.filter = NULL;
+  if (task.plain && draw(0, 1)) task.sums_cell = -1;
+  if (draw(0, 2) == 0) task.sums = NULL;
   if (run(isa, &task, NULL)) abort();
   filter.packed = gradient.data();
   unpack(isa, &filter, draw(1, 3), NULL);
@@ -163,7 +166,7 @@ static double one_lifting(int isa) {
   std::vector<float> sums(slices * (in * cells + 1) * channels), of_weight = weight, of_bias = bias;
   Task task = {kind, x.data(), weight.data(), bias.data(), out.data(), NULL, NULL, lifting_entrys[size - 1],
                NULL, pool.data(), batch, in, other, height, width, out_height, out_width, 1, left, 0, padding, stride, size, cells, rows, slices,
-               NULL, NULL, bfloat16, NOTHING, 0, 1, 0, 0, 0, NULL, draw(0, 1), 0.5f, left < order};
+               NULL, NULL, bfloat16, NOTHING, 0, 1, 0, 0, 0, NULL, draw(0, 1), 0.5f, left < order, NULL, 0};
   if (!forwards) task.out = NULL, task.plain = plain.data();
   if (kind == LIFTING && !task.out) {
     task.filter = NULL, task.filter_gradient = sums.data();

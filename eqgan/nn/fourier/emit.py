@@ -16,17 +16,21 @@ def group_header(transform: GroupFourier) -> str:
     dims = [irrep.dim for irrep in irreps]
     blocks = [(number, irrep.dim) for number, irrep in enumerate(irreps) for _ in range(irrep.copies)]
     lengths = [dim for _, dim in blocks]
+    first = np.cumsum([0, *lengths[:-1]]).tolist()
+    trivial = int(np.flatnonzero(np.isclose(transform.analysis, 1).all(axis=1))[0])
     numbers = {
         "ORDER": transform.order,
         "IRREPS": len(irreps),
         "BLOCKS": len(blocks),
         "ENTRIES": sum(dim**2 for dim in dims),
+        "TRIVIAL": trivial,
+        "TRIVIAL_BLOCK": first.index(trivial),
     }
     tables = {
         "IRREP_DIM": dims,
         "BLOCK_IRREP": [number for number, _ in blocks],
         "BLOCK_DIM": lengths,
-        "BLOCK_FIRST": np.cumsum([0, *lengths[:-1]]).tolist(),
+        "BLOCK_FIRST": first,
     }
     functions = {
         "analysis": transform.analysis,

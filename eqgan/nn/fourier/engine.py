@@ -33,7 +33,7 @@ from eqgan.nn.fourier.tables import (
 )
 
 _WEIGHTS = 16_384  # at least, of a filter that is packed in parts
-_POSITIONS = 160  # at most in a block: its features stay in the second level of cache
+_POSITIONS = 224  # at most in a block: its features stay in the second level of cache
 
 
 class Engine(Native):
@@ -96,40 +96,29 @@ class Engine(Native):
         form: Form = PLAIN,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of x, of the weight and of the bias, of those that are needed (else empty tensors)."""
-        of_bias = bias_gradient(out_gradient, weight) if need[2] else weight.new_empty(0)
-        return *self._backward(out_gradient, x, weight, size, padding, need[:2], form), of_bias
-
-    def _backward(
-        self,
-        out_gradient: Tensor,
-        x: Tensor,
-        weight: Tensor,
-        size: int,
-        padding: int,
-        need: tuple[bool, bool],
-        form: Form,
-    ) -> tuple[Tensor, Tensor]:
-        """In one pass.
-
-        The gradient of x is a group convolution of the output's gradient with the transposed filter; it needs
-        neighbourhoods of the output's gradient, and the filter's gradient is taken from the same ones.
-        """
-        own, cells = weight.new_empty(0), size // form.side
-        fields_in, fields_out = weight.shape[1] * form.sites[0], len(weight) * form.sites[1]
-        x_gradient, ahead = torch.empty_like(x) if need[0] else x.new_empty(0), form.padding(size, padding)
+        nothing, cells, ahead = weight.new_empty(0), size // form.side, form.padding(size, padding)
+        x_gradient, own, sums = torch.empty_like(x) if need[0] else nothing, nothing, None
+        of_x, of_weight, of_bias = need
+        alone = not of_x and weight.shape[1] * form.sites[0] <= len(weight) * form.sites[1]
         # of one cell there is no neighbourhood that both could take from
-        if need[1] and (cells == 1 or (not need[0] and fields_in <= fields_out)):
-            packed = self._run(x, out_gradient, size, (ahead, padding), form, {"plain": out_gradient})
-            own = self._unpack(packed, weight, size, form, transposed=False)
-            need = need[0], False
-        if not any(need):
-            return x_gradient, own
-        tensors: dict[str, Tensor | None] = {"plain": x} if need[1] else {}
-        if need[0]:
-            tensors |= {"filter": self.pack(weight, size, form, transposed=True), "out": x_gradient}
-        pads = cells - 1 - ahead, padding
-        packed = self._run(out_gradient, x, size, pads, form, tensors, back=True)
-        return x_gradient, self._unpack(packed, weight, size, form, transposed=True) if need[1] else own
+        if of_weight and (cells == 1 or alone):
+            maps: dict[str, Tensor | None] = {"plain": out_gradient}
+            packed, sums = self._run(x, out_gradient, size, (ahead, padding), form, maps, of_sums=of_bias)
+            own, of_weight = self._unpack(packed, weight, size, form, transposed=False), False
+        if of_x or of_weight:
+            tensors: dict[str, Tensor | None] = {"plain": x} if of_weight else {}
+            if of_x:
+                tensors |= {"filter": self.pack(weight, size, form, transposed=True), "out": x_gradient}
+            pads, of_sums = (cells - 1 - ahead, padding), of_bias and sums is None
+            packed, found = self._run(out_gradient, x, size, pads, form, tensors, back=True, of_sums=of_sums)
+            sums = found if sums is None else sums
+            if of_weight:
+                own = self._unpack(packed, weight, size, form, transposed=True)
+        if not of_bias:
+            return x_gradient, own, nothing
+        if sums is None:
+            return x_gradient, own, bias_gradient(out_gradient, weight)
+        return x_gradient, own, sums.view(-1, len(weight)).sum(0, dtype=torch.float32)
 
     def packed_size(self, fields_in: int, fields_out: int, size: int, form: Form) -> int:
         """Numbers in a packed filter."""
@@ -183,9 +172,14 @@ class Engine(Native):
         tensors: dict[str, Tensor | None],
         back: bool = False,
         after: After = NOTHING_MORE,
-    ) -> Tensor:
-        """Runs source/engine.h's task; returns the packed filter gradient, in parts that are its summands
-        (slices, floats), empty if none was asked for.
+        of_sums: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Runs source/engine.h's task.
+
+        Returns:
+            The packed filter gradient, in parts that are its summands (slices, floats), empty if none was asked
+            for; and so the sums of the output's gradient over planes and sites (slices, fields), None if they
+            were not asked for or no one cell sees all of it.
 
         Args:
             patched, other: maps of both sides; ``other`` says how large out and plain are.
@@ -193,6 +187,7 @@ class Engine(Native):
             tensors: filter, bias, out, plain.
             back: patched is the gradient of the output.
             after: what follows, of out.
+            of_sums: of the gradient of the output, which is patched or plain.
         """
         blocked = NOTHING
         if form.side > 1:
@@ -208,6 +203,9 @@ class Engine(Native):
         if tensors.get("plain") is not None:
             floats = self.library.gradient_size(self.isa, fields_in, fields, found.cells)
             gradient = torch.zeros(slices, floats, dtype=torch.float32)
+        sums = None
+        if of_sums and (not back or (blocked != PATCHED and pads[0] >= size // form.side // 2)):
+            sums = torch.zeros(slices, fields_in if back else fields, dtype=torch.float64)
         if batch and out_height and out_width:
             numbers = (batch, fields_in, fields, height, width, out_height, out_width)
             maps = patched, tensors.get("out"), tensors.get("plain")
@@ -222,11 +220,12 @@ class Engine(Native):
                 bfloat16=which_are_bfloat16(*maps),
                 **{"blocked": blocked, "map_height": map_height, "map_width": map_width},
                 map_padding=pads[1],
+                sums=address(sums),
             )
             self.execute(task)
         elif (out := tensors.get("out")) is not None:
             out.zero_()
-        return gradient
+        return gradient, sums
 
 
 def _fields_and_sides(

@@ -50,6 +50,8 @@ class Task(ctypes.Structure):
         ("rectified", _INDEX),
         ("slope", ctypes.c_float),
         ("pooled", _INDEX),
+        ("sums", _POINTER),
+        ("sums_cell", _INDEX),
     )
 
 

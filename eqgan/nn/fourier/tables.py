@@ -227,6 +227,8 @@ def layout(group: PointGroup, size: int, form: Form, back: bool) -> Layout:
     cells = patched.shift.shape[1]
     numbers = {"planes": planes[0], "other_planes": planes[1], "irreps": other.irreps, "stride": 1}
     numbers |= {"side": side, "cells": cells, "cut": int(form.cut), "block_side": form.side}
+    in_middle = (patched.shift[0] == side // 2).all(axis=1)
+    numbers["sums_cell"] = int(in_middle.argmax()) if back else -1
     addresses = {name: table.ctypes.data for name, table in tables.items()}
     return Layout(cells, planes, addresses | numbers, tables)
 

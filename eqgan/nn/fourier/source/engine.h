@@ -52,6 +52,8 @@ struct Task {
   index_t rectified;         // whether what is below zero in out is multiplied by the slope
   float slope;
   index_t pooled;            // whether each plane of out is the largest of its elements; not if out is in blocks
+  double *sums;              // of each field of `patched` or of plain over planes and sites, for each slice, zeroed; or null
+  index_t sums_cell;         // a cell at which the patches of each element see all of `patched`; -1: of plain
 };
 
 struct Filter {

@@ -6,8 +6,10 @@
 #include "engine.h"
 
 // Products of bfloat16 maps by the instruction that multiplies two pairs and adds both.
-#if defined(__AVX512BF16__)
+#if defined(__AVX512F__)
 #include <immintrin.h>
+#endif
+#if defined(__AVX512BF16__)
 #define PAIRS 1
 #else
 #define PAIRS 0
@@ -83,8 +85,9 @@ template <int N> INLINE void store(Half *p, VEC v) {
 
 // ---- pairs of bfloat16, each in the place of one float ----------------------------------------------------
 
-#if PAIRS
 typedef Vector<16>::type Sixteen;
+
+#if PAIRS
 
 // sum + the products of both numbers of the pairs in x with the pair w.
 INLINE Vector<4>::type dot(Vector<4>::type sum, Vector<4>::type x, float w) {
@@ -130,6 +133,7 @@ template <int N, bool LOWER> INLINE VEC multiply_add(VEC sum, VEC x, VEC y) {
 const int TILE = REGISTERS == 32 ? 8 : 4;        // filter columns of a product tile, and of the packed layout
 const int WIDE = 3;                              // its vectors of positions
 const int HALF = LANES > 4 ? LANES / 2 : LANES;  // enough for the end of most rows
+const int MOST_FLAT = 16;                        // side of a window
 const int FEATURES_IN_CACHE = 96 * 1024;         // floats; more are made chunk by chunk of fields
 
 INLINE index_t ceil_div(index_t a, index_t b) { return (a + b - 1) / b; }
@@ -337,11 +341,13 @@ struct Plan {
   index_t fields;                         // in a chunk of features
   index_t staged_width, staged_plane;     // padded input rows of a block
   bool lower;                             // products in bfloat16
+  bool flat;                              // features are made without a stage
   bool in_blocks;                         // out and plain, not cut: they are moved by way of the scratch
-  index_t products, plain, transposed, features, staged, halves, plain_pairs, filter, moved, total;  // in the scratch
+  index_t products, plain, transposed, features, staged, halves, plain_pairs, filter, moved, some, total;  // in the scratch
 
   explicit Plan(const Task &task) : t(task) {
     lower = PAIRS && (t.bfloat16 & 1);
+    flat = LANES == 16 && t.blocked != PATCHED && 2 * t.padding == t.side - 1 && t.side <= MOST_FLAT;
     positions = t.rows * t.out_width;
     stride = row_stride(positions);
     const index_t floats_a_field = ORDER * t.cells * stride;
@@ -357,12 +363,14 @@ struct Plan {
     features = transposed + (t.plain ? (t.other * ORDER + 4 * BLOCKS) * round_up(positions, 4) : 0);
     features = round_up(features, 16);
     staged = features + fields * floats_a_field;
-    halves = round_up(staged + fields * t.planes * staged_plane + 2 * LANES, 16);
+    const index_t masks = t.side * t.side * (positions / 16 + images + 1) / 2 + 1;  // in place of the stage
+    halves = round_up(staged + (flat ? masks : fields * t.planes * staged_plane) + 2 * LANES, 16);
     plain_pairs = halves + (lower && t.plain ? round_up(fields * floats_a_field / 2, 16) + 16 : 0);
     filter = plain_pairs + (lower && t.plain ? round_up((features - transposed) / 2, 16) + 16 : 0);
     moved = round_up(filter + (lower && t.out ? packed_size(t.in, t.other, t.cells + 1) / 2 : 0) + 2 * LANES, 16);
     in_blocks = t.blocked == OTHER && !t.cut;
-    total = moved + (in_blocks ? t.block_side * t.block_side * ORDER * stride : 0);
+    some = moved + (in_blocks ? t.block_side * t.block_side * ORDER * stride : 0);
+    total = some + (t.plain ? round_up(positions, 8) * 16 : 0);
   }
 };
 
@@ -384,6 +392,47 @@ struct Segments {
     stage_row = row - start + number++ * (t.side - 1);
     row += rows;
     return true;
+  }
+};
+
+// The cache lines of some rows of maps, asked for a few at a time while products keep the processor busy. Of what
+// comes next nothing is known to it otherwise: planes are too short for it to guess.
+struct Lines {
+  Segments s;
+  const char *const map;
+  const index_t height, row_bytes, plane_bytes, image_bytes;
+  index_t first, planes;  // of each image; none: nothing is asked for
+  index_t above, more;    // rows that a window reaches beyond those of the output: above, and in all
+  index_t plane, share;
+  const char *at, *end;
+
+  Lines(const Task &t, index_t from, index_t to, const void *maps, bool halves, index_t rows, index_t width, index_t all)
+      : s(t, from, to), map(static_cast<const char *>(maps)), height(rows), row_bytes(width * (halves ? 2 : 4)),
+        plane_bytes(rows * row_bytes), image_bytes(all * plane_bytes), first(0), planes(0), above(0), more(0),
+        plane(0), share(0), at(NULL), end(NULL) {}
+
+  // All of them in so many calls of ask, or so.
+  void spread(index_t calls) {
+    plane = planes;
+    share = ceil_div(planes * ((s.end - s.start + more) * row_bytes / 64 + 1), max_of(calls, 1));
+  }
+
+  bool next() {
+    while (at >= end) {
+      if (plane == planes) {
+        if (!s.next()) return false;
+        plane = 0;
+      }
+      const index_t top = max_of(s.first - above, 0), bottom = min_of(s.first - above + s.rows + more, height);
+      const char *here = map + s.image * image_bytes + (first + plane++) * plane_bytes;
+      at = here + top * row_bytes;
+      end = here + bottom * row_bytes;
+    }
+    return true;
+  }
+
+  template <int WRITE> void ask() {
+    for (index_t i = 0; i < share && next(); i++, at += 64) __builtin_prefetch(at, WRITE, 2);
   }
 };
 
@@ -490,6 +539,16 @@ INLINE void feature_rows(const Plan &p, index_t row, index_t end, const float *c
   }
 }
 
+// Where the features of one of some fields and a cell go.
+INLINE void feature_places(const Plan &p, index_t fields, index_t field, index_t cell, float *features, float **to) {
+  const index_t cells = p.t.cells;
+  for (int block = 0; block < BLOCKS; block++)
+    for (int l = 0; l < BLOCK_DIM[block]; l++) {
+      const index_t number = fields * cells * BLOCK_FIRST[block] + (field * cells + cell) * BLOCK_DIM[block];
+      to[BLOCK_FIRST[block] + l] = features + (number + l) * p.stride;
+    }
+}
+
 void make_features(const Plan &p, index_t row, index_t end, index_t fields, const float *staged, float *features) {
   const Task &t = p.t;
   for (index_t field = 0; field < fields; field++)
@@ -500,13 +559,99 @@ void make_features(const Plan &p, index_t row, index_t end, index_t fields, cons
         const int32_t *shift = t.shift + 2 * (g * t.cells + cell);
         from[g] = staged + (field * t.planes + t.plane[g]) * p.staged_plane + shift[0] * p.staged_width + shift[1];
       }
-      for (int block = 0; block < BLOCKS; block++)
-        for (int l = 0; l < BLOCK_DIM[block]; l++) {
-          const index_t number = fields * t.cells * BLOCK_FIRST[block] + (field * t.cells + cell) * BLOCK_DIM[block];
-          to[BLOCK_FIRST[block] + l] = features + (number + l) * p.stride;
-        }
+      feature_places(p, fields, field, cell, features, to);
       feature_rows(p, row, end, from, to);
     }
+}
+
+#if LANES == 16
+// ---- features without a stage -----------------------------------------------------------------------------
+// Of maps as wide as those out, the neighbours of positions that follow each other do too, from row to row: they
+// are read where they lie, and what a window sees beyond the map is masked.
+
+INLINE Sixteen load_some(const float *p, __mmask16 some) { return (Sixteen)_mm512_maskz_loadu_ps(some, p); }
+INLINE Sixteen load_some(const Half *p, __mmask16 some) {
+  return (Sixteen)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(some, p)), 16);
+}
+
+// For each place (side, side) in the window and vector of positions from `first` on, which of its neighbours there
+// are on the map.
+void mask_neighbours(const Task &t, index_t first, index_t vectors, uint16_t *masks) {
+  const auto all = [](index_t number) { return _mm512_set1_epi32(static_cast<int>(number)); };
+  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), width = all(t.width);
+  for (index_t v = 0; v < vectors; v++) {
+    __m512i row = all((first + 16 * v) / t.width - t.padding);
+    __m512i column = _mm512_add_epi32(lanes, all((first + 16 * v) % t.width));
+    for (__mmask16 beyond; (beyond = _mm512_cmpge_epi32_mask(column, width));) {
+      row = _mm512_mask_add_epi32(row, beyond, row, all(1));
+      column = _mm512_mask_sub_epi32(column, beyond, column, width);
+    }
+    column = _mm512_sub_epi32(column, all(t.padding));
+    __mmask16 columns[MOST_FLAT];
+    for (index_t d = 0; d < t.side; d++)  // below zero is beyond all, without a sign
+      columns[d] = _mm512_cmplt_epu32_mask(_mm512_add_epi32(column, all(d)), width);
+    for (index_t d = 0; d < t.side; d++) {
+      const __mmask16 rows = _mm512_cmplt_epu32_mask(_mm512_add_epi32(row, all(d)), all(t.height));
+      for (index_t e = 0; e < t.side; e++) masks[(d * t.side + e) * vectors + v] = rows & columns[e];
+    }
+  }
+}
+
+template <class T>
+void make_flat_features(const Plan &p, const T *patched, index_t row, index_t end, index_t field, index_t fields,
+                        uint16_t *masks, float *features) {
+  const Task &t = p.t;
+  const index_t plane = t.height * t.width;
+  for (Segments s(t, row, end); s.next();) {
+    const index_t first = s.first * t.width, vectors = ceil_div(s.rows * t.width, 16);
+    mask_neighbours(t, first, vectors, masks);
+    const T *image = patched + (s.image * t.in + field) * t.planes * plane + first - t.padding * (t.width + 1);
+    for (index_t n = 0; n < fields; n++)
+      for (index_t cell = 0; cell < t.cells; cell++) {
+        const T *from[ORDER];
+        const uint16_t *some[ORDER];
+        float *to[ORDER];
+        for (int g = 0; g < ORDER; g++) {
+          const int32_t *shift = t.shift + 2 * (g * t.cells + cell);
+          from[g] = image + (n * t.planes + t.plane[g]) * plane + shift[0] * t.width + shift[1];
+          some[g] = masks + (shift[0] * t.side + shift[1]) * vectors;
+        }
+        feature_places(p, fields, n, cell, features, to);
+        for (index_t v = 0; v < vectors; v++) {
+          Sixteen x[ORDER], y[ORDER];
+          UNROLL for (int g = 0; g < ORDER; g++) x[g] = load_some(from[g] + 16 * v, some[g][v]);
+          analysis(x, y);
+          UNROLL for (int i = 0; i < ORDER; i++) store<16>(to[i] + s.at + 16 * v, y[i]);
+        }
+      }
+  }
+}
+#else
+template <class T>
+void make_flat_features(const Plan &, const T *, index_t, index_t, index_t, index_t, uint16_t *, float *) {}
+#endif
+
+template <class T>
+void find_features(const Plan &p, const T *patched, index_t row, index_t end, index_t field, index_t fields,
+                   float *staged, float *features) {
+  if (p.flat)
+    return make_flat_features(p, patched, row, end, field, fields, reinterpret_cast<uint16_t *>(staged), features);
+  stage(p, patched, row, end, field, fields, staged);
+  make_features(p, row, end, fields, staged, features);
+}
+
+// The features of the trivial irrep are sums over a field's planes; of some fields, `apart` rows from one to the next,
+// their sums over the positions too.
+void add_sums(const float *rows, index_t apart, index_t fields, index_t positions, double *sums) {
+  for (index_t field = 0; field < fields; field++, rows += apart) {
+    Vector<LANES>::type some = {};
+    index_t x = 0;
+    for (; x + LANES <= positions; x += LANES) some += load<LANES>(rows + x);
+    float sum = 0;
+    for (int i = 0; i < LANES; i++) sum += some[i];
+    for (; x < positions; x++) sum += rows[x];
+    sums[field] += sum;
+  }
 }
 
 // ---- products: features x blocks -----------------------------------------------------------------------
@@ -565,7 +710,7 @@ INLINE index_t next_width(index_t vectors) { return vectors >= WIDE && vectors !
 INLINE index_t paired(const Plan &p, index_t rows) { return p.lower ? ceil_div(rows, 2) : rows; }
 
 void multiply(const Plan &p, index_t positions, index_t field, index_t fields, const float *features,
-              const float *filter, float *products) {
+              const float *filter, float *products, Lines &read, Lines &written) {
   const Task &t = p.t;
   for (int block = 0, irrep = 0; block < BLOCKS; block++) {
     if (!(t.irreps >> BLOCK_IRREP[block] & 1)) continue;
@@ -580,6 +725,8 @@ void multiply(const Plan &p, index_t positions, index_t field, index_t fields, c
       for (index_t n = 0; n < columns; n += TILE) {
         const float *w = filter + n * paired(p, t.in * t.cells * d) + paired(p, field * t.cells * d) * TILE;
         const index_t count = min_of(TILE, columns - n);
+        read.ask<0>();
+        written.ask<1>();
         PRODUCT[p.lower][count - 1][width - 1](f + x, p.stride, w, rows, c + n * p.stride + x, field > 0);
       }
     }
@@ -755,21 +902,130 @@ INLINE void outer_tile(const float *f, index_t stride, const float *z, index_t c
     UNROLL for (int v = 0; v < VECTORS; v++) store<N>(c + k * columns + v * N, sum[k][v]);
 }
 
-template <int N, int ROWS, int VECTORS, bool LOWER>
-INLINE index_t outer_rows(const float *f, index_t stride, const float *z, index_t columns, index_t positions,
-                          float *c, index_t first, index_t rows) {
-  for (; first + ROWS <= rows; first += ROWS)
-    outer_tile<N, ROWS, VECTORS, LOWER>(f + first * stride, stride, z, columns, positions, c + first * columns);
-  return first;
+#if LANES == 16
+// Two vectors hold N columns (16, 8 or 4) at 32 / N positions. From (position, column), as they lie, to (column,
+// position), so that a feature at these positions, broadcast in one piece, meets both vectors; and back.
+template <int N> struct Interleaving {
+  int32_t there[32], back[32];
+  constexpr Interleaving() : there(), back() {
+    for (int i = 0; i < 32; i++) {
+      const int from = i % (32 / N) * N + i / (32 / N);
+      there[i] = from;
+      back[from] = i;
+    }
+  }
+};
+template <int N> alignas(64) constexpr Interleaving<N> INTERLEAVING;
+
+INLINE void permute(const int32_t *order, Sixteen *x) {
+  const __m512 a = (__m512)x[0], b = (__m512)x[1];
+  x[0] = (Sixteen)_mm512_permutex2var_ps(a, _mm512_load_si512(order), b);
+  x[1] = (Sixteen)_mm512_permutex2var_ps(a, _mm512_load_si512(order + 16), b);
 }
 
-// The columns n .. n + N VECTORS, all rows.
+// A vector of N columns of some positions.
+template <int N> INLINE Sixteen together(const float *z, index_t columns) {
+  if (N == 16) return load<16>(z);
+  if (N == 8)
+    return (Sixteen)_mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps(z)), _mm256_loadu_ps(z + columns), 1);
+  __m512 all = _mm512_castps128_ps512(_mm_loadu_ps(z));
+  all = _mm512_insertf32x4(all, _mm_loadu_ps(z + columns), 1);
+  all = _mm512_insertf32x4(all, _mm_loadu_ps(z + 2 * columns), 2);
+  return (Sixteen)_mm512_insertf32x4(all, _mm_loadu_ps(z + 3 * columns), 3);
+}
+
+// N columns of all positions but the last few; returns how many were taken.
+template <int N> index_t interleave_columns(const float *z, index_t columns, index_t positions, float *to) {
+  const index_t STEP = 32 / N;
+  index_t x = 0;
+  for (; x + STEP <= positions; x += STEP, z += STEP * columns, to += 32) {
+    Sixteen y[2];
+    if (columns == N)
+      y[0] = load<16>(z), y[1] = load<16>(z + 16);
+    else
+      y[0] = together<N>(z, columns), y[1] = together<N>(z + STEP / 2 * columns, columns);
+    permute(INTERLEAVING<N>.there, y);
+    store<16>(to, y[0]), store<16>(to + 16, y[1]);
+  }
+  return x;
+}
+
+// A feature at 32 / N positions, again and again.
+template <int N> INLINE Sixteen repeated(const float *f) {
+  typedef double Two __attribute__((aligned(4), may_alias));
+  if (N == 16) return (Sixteen)_mm512_set1_pd(*(const Two *)f);
+  if (N == 8) return (Sixteen)_mm512_broadcast_f32x4(_mm_loadu_ps(f));
+  return (Sixteen)_mm512_broadcast_f32x8(_mm256_loadu_ps(f));
+}
+
+// Of each column the sum over its positions.
+template <int N> INLINE VEC over_positions(Sixteen *sum) {
+  permute(INTERLEAVING<N>.back, sum);
+  float numbers[16];
+  store<16>(numbers, sum[0] + sum[1]);
+  VEC total = load<N>(numbers);
+  UNROLL for (int i = N; i < 16; i += N) total += load<N>(numbers + i);
+  return total;
+}
+
+// c[k][n] += sum_x f[k][x] z[x][n], for ROWS values of k and N of n, of which `some` holds the first positions.
+// Not inlined, or the permutations take up registers that the sums want.
+template <int N, int ROWS, bool LOWER>
+__attribute__((noinline)) void narrow_tile(const float *f, index_t stride, const float *some, index_t interleaved, const float *z,
+                        index_t columns, index_t positions, float *c) {
+  Sixteen sum[ROWS][2] = {};
+  for (index_t x = 0; x < interleaved; x += 32 / N, some += 32) {
+    const Sixteen first = load<16>(some), second = load<16>(some + 16);
+    UNROLL for (int k = 0; k < ROWS; k++) {
+      const Sixteen feature = repeated<N>(f + k * stride + x);
+      sum[k][0] = multiply_add<16, LOWER>(sum[k][0], feature, first);
+      sum[k][1] = multiply_add<16, LOWER>(sum[k][1], feature, second);
+    }
+  }
+  UNROLL for (int k = 0; k < ROWS; k++) {
+    VEC total = load<N>(c + k * columns) + over_positions<N>(sum[k]);
+    for (index_t x = interleaved; x < positions; x++)
+      total = multiply_add<N, LOWER>(total, load<N>(z + x * columns), f[k * stride + x]);
+    store<N>(c + k * columns, total);
+  }
+}
+#endif
+
+// What a tile of columns is made from.
+struct Columns {
+  const float *z, *some;  // (position, column), and interleaved
+  index_t columns, positions, interleaved;
+};
+
 template <int N, int ROWS, int VECTORS, bool LOWER>
-void outer(const float *f, index_t stride, const float *z, index_t columns, index_t positions, float *c,
-           index_t rows) {
-  index_t k = outer_rows<N, ROWS, VECTORS, LOWER>(f, stride, z, columns, positions, c, 0, rows);
-  k = outer_rows<N, 4, VECTORS, LOWER>(f, stride, z, columns, positions, c, k, rows);
-  outer_rows<N, 1, VECTORS, LOWER>(f, stride, z, columns, positions, c, k, rows);
+INLINE void correlate_tile(const float *f, index_t stride, const Columns &y, float *c) {
+#if LANES == 16
+  if constexpr (VECTORS == 1)
+    return narrow_tile<N, ROWS, LOWER>(f, stride, y.some, y.interleaved, y.z, y.columns, y.positions, c);
+#endif
+  outer_tile<N, ROWS, VECTORS, LOWER>(f, stride, y.z, y.columns, y.positions, c);
+}
+
+// The last rows, fewer than a tile has.
+template <int N, int ROWS, int VECTORS, bool LOWER>
+INLINE void correlate_last(const float *f, index_t stride, const Columns &y, float *c, index_t rows) {
+  if (rows == ROWS) correlate_tile<N, ROWS, VECTORS, LOWER>(f, stride, y, c);
+  if constexpr (ROWS > 1)
+    if (rows < ROWS) correlate_last<N, ROWS - 1, VECTORS, LOWER>(f, stride, y, c, rows);
+}
+
+// N VECTORS columns, all rows.
+template <int N, int ROWS, int VECTORS, bool LOWER>
+void correlate_columns(const float *f, index_t stride, Columns y, float *c, index_t rows, float *some, Lines &read) {
+#if LANES == 16
+  if constexpr (VECTORS == 1) y.interleaved = interleave_columns<N>(y.z, y.columns, y.positions, some);
+#endif
+  y.some = some;
+  for (; rows >= ROWS; rows -= ROWS, f += ROWS * stride, c += ROWS * y.columns) {
+    read.ask<0>();
+    correlate_tile<N, ROWS, VECTORS, LOWER>(f, stride, y, c);
+  }
+  correlate_last<N, ROWS - 1, VECTORS, LOWER>(f, stride, y, c, rows);
 }
 
 const int TALL = REGISTERS == 32 ? 12 : 6;
@@ -777,7 +1033,7 @@ const int TALL = REGISTERS == 32 ? 12 : 6;
 // Features and plain lie in rows; of pairs, these are pairs of positions.
 template <bool LOWER>
 void correlate(const Plan &p, index_t positions, index_t field, index_t fields, const float *features,
-               const float *transposed, float *gradient) {
+               const float *transposed, float *gradient, float *some, Lines &read) {
   const Task &t = p.t;
   const index_t part = LOWER ? 2 : 1, stride = p.stride / part, length = ceil_div(positions, part);
   for (int block = 0, irrep = 0; block < BLOCKS; block++) {
@@ -788,13 +1044,14 @@ void correlate(const Plan &p, index_t positions, index_t field, index_t fields, 
     const float *z = transposed + (t.other * BLOCK_FIRST[block] + 4 * block) * round_up(p.positions, 4) / part;
     float *c = gradient + field * t.cells * d * columns;
     index_t n = 0;
+    const auto from = [&](index_t n) { return Columns{z + n, NULL, columns, length, 0}; };
     for (; n + 2 * LANES <= columns; n += 2 * LANES)
-      outer<LANES, TALL, 2, LOWER>(f, stride, z + n, columns, length, c + n, rows);
+      correlate_columns<LANES, TALL, 2, LOWER>(f, stride, from(n), c + n, rows, some, read);
     for (; n + LANES <= columns; n += LANES)
-      outer<LANES, 12, 1, LOWER>(f, stride, z + n, columns, length, c + n, rows);
+      correlate_columns<LANES, 12, 1, LOWER>(f, stride, from(n), c + n, rows, some, read);
     if (LANES > 8 && n + 8 <= columns)
-      outer<8, 12, 1, LOWER>(f, stride, z + n, columns, length, c + n, rows), n += 8;
-    if (LANES > 4 && n < columns) outer<4, 12, 1, LOWER>(f, stride, z + n, columns, length, c + n, rows);
+      correlate_columns<8, 12, 1, LOWER>(f, stride, from(n), c + n, rows, some, read), n += 8;
+    if (LANES > 4 && n < columns) correlate_columns<4, 12, 1, LOWER>(f, stride, from(n), c + n, rows, some, read);
   }
 }
 
@@ -866,6 +1123,36 @@ void pair_features(const Plan &, index_t, index_t, float *) {}
 void pair_plain(const Plan &, index_t, const float *, float *) {}
 #endif
 
+// ---- what is asked for ahead -----------------------------------------------------------------------------
+
+INLINE index_t product_calls(const Plan &p) {
+  return ceil_div(p.positions, WIDE * LANES) * ceil_div(p.t.other * ORDER, TILE);
+}
+
+// What is staged next: rows of some fields from this one on.
+Lines input_lines(const Plan &p, index_t row, index_t end, index_t field) {
+  const Task &t = p.t;
+  Lines lines(t, row, end, t.patched, t.bfloat16 & 1, t.height, t.width, t.in * t.planes);
+  if (t.blocked == PATCHED || row >= end) return lines;
+  lines.first = field * t.planes;
+  lines.planes = min_of(p.fields, t.in - field) * t.planes;
+  lines.above = t.padding;
+  lines.more = t.side - 1;
+  lines.spread(t.plain ? ceil_div(p.fields * t.cells * ORDER, TALL) * ceil_div(t.other, 2 * LANES) : product_calls(p));
+  return lines;
+}
+
+// What is written next.
+Lines output_lines(const Plan &p, index_t row, index_t end) {
+  const Task &t = p.t;
+  const index_t planes = t.other * t.other_planes;
+  Lines lines(t, row, end, t.out, t.bfloat16 & 2, t.out_height, t.out_width, planes);
+  if (!t.out || t.blocked == OTHER) return lines;
+  lines.planes = planes;
+  lines.spread(product_calls(p));
+  return lines;
+}
+
 // ---- a slice of the blocks -----------------------------------------------------------------------------
 
 void slice_regular(const Task *task, index_t number, float *scratch) {
@@ -876,37 +1163,45 @@ void slice_regular(const Task *task, index_t number, float *scratch) {
   float *plain = scratch + p.plain, *transposed = scratch + p.transposed, *products = scratch + p.products;
   float *features = scratch + p.features, *staged = scratch + p.staged;
   float *halves = scratch + p.halves, *plain_pairs = scratch + p.plain_pairs, *paired_filter = scratch + p.filter;
-  float *moved = scratch + p.moved;
-  clear(staged, p.halves - p.staged);
+  float *moved = scratch + p.moved, *some = scratch + p.some;
+  double *sums = t.sums ? t.sums + number * (t.sums_cell < 0 ? t.other : t.in) : NULL;
+  if (!p.flat) clear(staged, p.halves - p.staged);
   clear(plain, p.transposed - p.plain);  // columns that fill up to four
   if (t.irreps + 1 != index_t(1) << IRREPS) clear(products, p.plain - p.products);  // of those not multiplied
   if (p.lower && t.out) pair_filter(p, paired_filter);
-  for (index_t b = blocks * number / t.slices; b < blocks * (number + 1) / t.slices; b++) {
+  const index_t own_rows = min_of(blocks * (number + 1) / t.slices * t.rows, all_rows);
+  for (index_t b = blocks * number / t.slices; b * t.rows < own_rows; b++) {
     const index_t row = b * t.rows, end = min_of(row + t.rows, all_rows), positions = (end - row) * t.out_width;
     if (t.plain) {
       if (t.bfloat16 & 4)
         analyse_plain(p, static_cast<const Half *>(t.plain), row, end, plain, moved);
       else
         analyse_plain(p, static_cast<const float *>(t.plain), row, end, plain, moved);
+      if (sums && t.sums_cell < 0)
+        add_sums(plain + (t.other * TRIVIAL + 4 * TRIVIAL_BLOCK) * p.stride, p.stride, t.other, positions, sums);
       transpose_plain(p, positions, plain, transposed);
       if (p.lower) pair_plain(p, positions, transposed, plain_pairs);
     }
+    Lines written = output_lines(p, row, end);
     for (index_t field = 0; field < t.in; field += p.fields) {
-      const index_t fields = min_of(p.fields, t.in - field);
+      const index_t fields = min_of(p.fields, t.in - field), rest = t.in - field - fields;
+      Lines read = rest ? input_lines(p, row, end, t.in - rest) : input_lines(p, end, min_of(end + t.rows, own_rows), 0);
       if (t.bfloat16 & 1)
-        stage(p, static_cast<const Half *>(t.patched), row, end, field, fields, staged);
+        find_features(p, static_cast<const Half *>(t.patched), row, end, field, fields, staged, features);
       else
-        stage(p, static_cast<const float *>(t.patched), row, end, field, fields, staged);
-      make_features(p, row, end, fields, staged, features);
+        find_features(p, static_cast<const float *>(t.patched), row, end, field, fields, staged, features);
+      if (sums && t.sums_cell >= 0)
+        add_sums(features + (fields * t.cells * TRIVIAL + t.sums_cell) * p.stride, t.cells * p.stride, fields, positions,
+                 sums + field);
       if (t.plain && p.lower) {
         halve_rows(features, p.stride, halves, fields * t.cells * ORDER, positions);
-        correlate<PAIRS>(p, positions, field, fields, halves, plain_pairs, gradient);
+        correlate<PAIRS>(p, positions, field, fields, halves, plain_pairs, gradient, some, read);
       } else if (t.plain) {
-        correlate<false>(p, positions, field, fields, features, transposed, gradient);
+        correlate<false>(p, positions, field, fields, features, transposed, gradient, some, read);
       }
       if (t.out) {
         if (p.lower) pair_features(p, positions, fields, features);
-        multiply(p, positions, field, fields, features, p.lower ? paired_filter : t.filter, products);
+        multiply(p, positions, field, fields, features, p.lower ? paired_filter : t.filter, products, read, written);
       }
     }
     if (t.out && t.bfloat16 & 2)
