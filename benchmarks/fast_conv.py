@@ -435,11 +435,15 @@ def main() -> None:
     if options.again:
         result["cases"] = [case for case in result["cases"] if case["part"] not in options.only]
     about = {"program": "benchmarks/fast_conv.py", "isa": instruction_set(), "versions": versions()}
-    if (measured := result.get("isa", about["isa"])) != about["isa"]:
-        parser.error(
-            f"{options.out} is of a machine with {measured}, this one has {about['isa']}: give another --out"
-        )
-    result = {**about, **result}
+    for name, here, there in (
+        ("instructions", about["isa"], result.get("isa")),
+        ("processor", about["versions"]["hardware"], result.get("versions", {}).get("hardware")),
+    ):
+        if result["cases"] and here != there:
+            parser.error(
+                f"{options.out} is of another {name}, {there}, than this, {here}: give another --out"
+            )
+    result = {**result, **about}
     for part in ["quick"] if options.quick else options.only:
         made, rounds = (quick, 5) if options.quick else PARTS[part]
         for case in made():

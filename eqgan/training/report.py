@@ -112,10 +112,12 @@ def versions() -> dict[str, str]:
 
 
 def _processor() -> str:
+    """Its name, and what tells generations of one name apart: ``AMD EPYC (family 26, model 2)``."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+        known = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        return f"{known['model name']} (family {known['cpu family']}, model {known['model']})"
+    except (OSError, KeyError):
         return platform.processor() or platform.machine()
 
 
