@@ -3,9 +3,9 @@
     python benchmarks/fit_fast_conv.py             # seconds
     python benchmarks/fit_fast_conv.py --check     # only the check, by the committed fit
 
-Writes the time of each term into eqgan/nn/fourier/measured.json, under the instruction set measured on, and
-into the results file what the choice then does with every case: how many take the fast path, the worst of
-their ratios to the fastest other way, and the gates. Exits with an error if a gate is missed.
+Writes the time of each term into eqgan/nn/fourier/measured.json, under the instruction set and processor
+measured on, and into the results file what the choice then does with every case: how many take the fast path,
+the worst of their ratios to the fastest other way, and the gates. Exits with an error if a gate is missed.
 """
 
 import argparse
@@ -177,7 +177,8 @@ def main() -> None:
     results = json.loads(options.results.read_text())
     if not options.check:
         committed = json.loads(choice.MEASURED.read_text())
-        fits = committed["fits"].setdefault(results["isa"], {})
+        processors = committed["fits"].setdefault(results["isa"], {})
+        fits = processors.setdefault(results["versions"]["hardware"], {})
         for kind, parts in FITTED_TO.items():
             if cases := [case for part in parts for case in of(results, part) if fitted(case, kind)]:
                 fits[kind] = {**fit(cases), "margins": MARGINS[kind]}

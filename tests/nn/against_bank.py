@@ -23,7 +23,7 @@ def close(ours, exact, tolerance=2e-6):
 def as_if_measured(monkeypatch, part, times, margin=1.0):
     """Has the choice by size know these times of C4 and nothing else; returns what it knows, by part."""
     known = {part: {"groups": ["C4"], "times": times, "margins": dict.fromkeys(times, margin)}}
-    monkeypatch.setattr(choice, "measured", lambda: {"fits": {choice.instruction_set(): known}})
+    monkeypatch.setattr(choice, "measured", lambda: {"fits": {choice.instruction_set(): {"one": known}}})
     return known
 
 

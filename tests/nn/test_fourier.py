@@ -368,14 +368,21 @@ def test_chosen_by_size(monkeypatch):
         with torch.autocast("cpu", torch.bfloat16, enabled=lower), torch.set_grad_enabled(grad):
             found = chosen.takes(x, torch.empty(0))
         assert found == (taken and engine.engine(P4.point_group) is not None), (lower, grad)
+    slower = {"regular": measured["regular"] | {"fewest_sites": 99 * expected}}
+    both = {"fits": {choice.instruction_set(): {"one": measured, "another": slower}}}
+    monkeypatch.setattr(choice, "measured", lambda: both)
+    assert choice.least_sites("eval", choice.Layer(P4.point_group, 3, 2, 3)) == 99 * expected  # on both
+    assert choice.least_sites("eval", choice.Layer(P4.point_group, 3, 2, 3, True)) == choice.NEVER
     monkeypatch.setattr(choice, "measured", lambda: {"fits": {}})
     assert choice.least_sites("training", choice.Layer(P4.point_group, 3, 2, 3)) == choice.NEVER
     assert FourierPath.of(regular(P4, 2), regular(P4, 2), 3, 1, 1) is None
 
 
 def test_the_committed_choice_reads():
-    for fits in choice.measured()["fits"].values():
-        assert all(fit["margins"][kind] < 1 for fit in fits.values() for kind in choice.KINDS)
+    for processors in choice.measured()["fits"].values():
+        fits = [fit for kinds in processors.values() for fit in kinds.values()]
+        assert fits
+        assert all(fit["margins"][kind] < 1 for fit in fits for kind in choice.KINDS)
 
 
 def test_a_checkpoint_knows_nothing_of_it(monkeypatch):

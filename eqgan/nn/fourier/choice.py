@@ -44,8 +44,10 @@ def cpu_multiplies_bf16() -> bool:
 
 
 def instruction_set() -> str:
-    """What measurements are kept under: ``avx512``, ``avx512 with bf16``, ``avx2``, ``default``, ..."""
-    return torch.backends.cpu.get_cpu_capability().lower() + (" with bf16" if cpu_multiplies_bf16() else "")
+    """Measurements are kept under it: ``avx2``, ``avx512``, ``avx512 with bf16``, ``avx512 with amx``, ..."""
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    more = " with amx" if capabilities.get("amx_bf16") else " with bf16" if cpu_multiplies_bf16() else ""
+    return torch.backends.cpu.get_cpu_capability().lower() + more
 
 
 def _up(fields: int) -> int:
@@ -145,7 +147,7 @@ class Work:
 
 @cache
 def measured() -> dict[str, Any]:
-    """By instruction set: nanoseconds a term, as benchmarks/fit_fast_conv.py fitted them."""
+    """By instruction set and processor: nanoseconds a term, as benchmarks/fit_fast_conv.py fitted them."""
     found: dict[str, Any] = json.loads(MEASURED.read_text())
     return found
 
@@ -153,15 +155,25 @@ def measured() -> dict[str, Any]:
 def least_sites(kind: str, layer: Layer) -> int:
     """Output sites from which on the fast path is expected to be faster by the margin; NEVER if it is not.
 
+    It is to be faster on every processor with these instructions that was measured.
+
     Args:
         kind: one of the layer's: with gradients or without, in float32 or under autocast to bfloat16.
     """
     if (chosen := mode()) != "auto":
         return 0 if chosen == "fourier" else NEVER
-    fits = measured()["fits"].get(instruction_set(), {}).get(layer.fitted_as)
-    if fits is None or layer.group.name not in fits["groups"] or layer.size == layer.stride:
+    if layer.size == layer.stride:
         return NEVER  # one cell is a matrix product, which no convolution need be gathered for
     if layer.lifting and layer.fields_in * layer.size**2 > MOST_PATCH_ROWS:
+        return NEVER
+    processors = measured()["fits"].get(instruction_set(), {}).values()
+    return max((_least_sites(kind, layer, fits) for fits in processors), default=NEVER)
+
+
+def _least_sites(kind: str, layer: Layer, processor: dict[str, Any]) -> int:
+    """By the times of one processor."""
+    fits = processor.get(layer.fitted_as)
+    if fits is None or layer.group.name not in fits["groups"]:
         return NEVER
     if kind not in fits["times"]:  # not measured: a gradient of images more is in favour of the fast path
         kind = kind.replace("images", "training")

@@ -177,9 +177,9 @@ class Engine(Native):
         """Runs source/engine.h's task.
 
         Returns:
-            The packed filter gradient, in parts that are its summands (slices, floats), empty if none was asked
-            for; and so the sums of the output's gradient over planes and sites (slices, fields), None if they
-            were not asked for or no one cell sees all of it.
+            The packed filter gradient, in parts that are its summands (slices, floats), empty if none was
+            asked for; and so the sums of the output's gradient over planes and sites (slices, fields), None
+            if they were not asked for or no one cell sees all of it.
 
         Args:
             patched, other: maps of both sides; ``other`` says how large out and plain are.
