@@ -47,11 +47,11 @@ def make(plane=P4, fields_in=2, fields_out=3, size=3, padding=1, **options) -> G
 
 
 @st.composite
-def cases(draw):
-    size = draw(st.integers(1, 5))
-    padding = draw(st.integers(0, size + 1))
+def cases(draw, sizes=None, keep_side=False, most_fields=9):
+    size = draw(st.integers(1, 5) if sizes is None else st.sampled_from(sizes))
+    padding = size // 2 if keep_side else draw(st.integers(0, size + 1))
     sides = st.integers(max(1, size - 2 * padding), 19)
-    fields = st.integers(1, 9)
+    fields = st.integers(1, most_fields)
     return {
         "plane": draw(st.sampled_from(PLANES)),
         "fields": (draw(fields), draw(fields)),
@@ -62,22 +62,35 @@ def cases(draw):
     }
 
 
-@needs_engine
-@settings(deadline=None, max_examples=30, derandomize=True)
-@given(case=cases())
-def test_any_shape_on_every_instruction_set(case):
+def compare_on(case, dtype):
+    """The engine of one instruction set with the bank in float64."""
     plane, (fields_in, fields_out), (batch, height, width) = case["plane"], case["fields"], case["shape"]
     layer = make(plane, fields_in, fields_out, case["size"], case["padding"])
     best = engine.engine(plane.point_group)
     chosen = engine.Engine(plane.point_group, best.library, min(case["isa"], best.isa))
-    x = torch.randn(batch, fields_in * plane.order, height, width)
-    window = case["size"], case["padding"]
+    x = torch.randn(batch, fields_in * plane.order, height, width).to(dtype)
+    window, tolerance = (case["size"], case["padding"]), 2e-6 if dtype is torch.float32 else 2**-6
     weight, bias = layer.weight.detach(), layer.bias.detach()
     y = chosen.forward(x, weight, bias, *window)
     grad = torch.randn_like(y)
     exact, gradients = bank_values(layer, x, grad)
-    close(y, exact.detach())
-    compare_gradients(chosen, (grad, x, weight, *window), gradients)
+    close(y, exact.detach(), tolerance)
+    compare_gradients(chosen, (grad, x, weight, *window), gradients, tolerance)
+
+
+@needs_engine
+@settings(deadline=None, max_examples=30, derandomize=True)
+@given(case=cases())
+def test_any_shape_on_every_instruction_set(case):
+    compare_on(case, torch.float32)
+
+
+@needs_engine
+@settings(deadline=None, max_examples=30, derandomize=True)
+@given(case=cases(sizes=[1, 3, 5, 7, 17], keep_side=True, most_fields=26))
+def test_maps_that_keep_their_side(case):
+    """Neighbours are read where they lie, what is beyond the map is masked; any number of columns is left."""
+    compare_on(case, torch.float32)
 
 
 @needs_engine
@@ -173,18 +186,7 @@ def test_under_autocast(plane):
 @given(case=cases())
 def test_any_shape_in_bfloat16(case):
     """Also by the instructions that multiply pairs: rounded features, rounded filters, sums in float32."""
-    plane, (fields_in, fields_out), (batch, height, width) = case["plane"], case["fields"], case["shape"]
-    layer = make(plane, fields_in, fields_out, case["size"], case["padding"])
-    best = engine.engine(plane.point_group)
-    chosen = engine.Engine(plane.point_group, best.library, best.isa if case["isa"] else 0)
-    x = torch.randn(batch, fields_in * plane.order, height, width).bfloat16()
-    window = case["size"], case["padding"]
-    weight, bias = layer.weight.detach(), layer.bias.detach()
-    y = chosen.forward(x, weight, bias, *window)
-    grad = torch.randn_like(y)
-    exact, gradients = bank_values(layer, x, grad)
-    close(y, exact.detach(), 2**-6)
-    compare_gradients(chosen, (grad, x, weight, *window), gradients, 2**-6)
+    compare_on(case, torch.bfloat16)
 
 
 @needs_engine
