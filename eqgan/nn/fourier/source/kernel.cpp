@@ -5,10 +5,10 @@
 // machine can take the place of one for an older.
 #include "engine.h"
 
-// Products of bfloat16 maps by the instruction that multiplies two pairs and adds both.
 #if defined(__AVX512F__)
 #include <immintrin.h>
 #endif
+// Products of bfloat16 maps by the instruction that multiplies two pairs and adds both.
 #if defined(__AVX512BF16__)
 #define PAIRS 1
 #else
@@ -88,7 +88,6 @@ template <int N> INLINE void store(Half *p, VEC v) {
 typedef Vector<16>::type Sixteen;
 
 #if PAIRS
-
 // sum + the products of both numbers of the pairs in x with the pair w.
 INLINE Vector<4>::type dot(Vector<4>::type sum, Vector<4>::type x, float w) {
   return (Vector<4>::type)_mm_dpbf16_ps((__m128)sum, (__m128bh)x, (__m128bh)_mm_set1_ps(w));
@@ -133,7 +132,7 @@ template <int N, bool LOWER> INLINE VEC multiply_add(VEC sum, VEC x, VEC y) {
 const int TILE = REGISTERS == 32 ? 8 : 4;        // filter columns of a product tile, and of the packed layout
 const int WIDE = 3;                              // its vectors of positions
 const int HALF = LANES > 4 ? LANES / 2 : LANES;  // enough for the end of most rows
-const int MOST_FLAT = 16;                        // side of a window
+const int MOST_FLAT = 16;                        // side of a window whose features are made without a stage
 const int FEATURES_IN_CACHE = 96 * 1024;         // floats; more are made chunk by chunk of fields
 
 INLINE index_t ceil_div(index_t a, index_t b) { return (a + b - 1) / b; }
@@ -343,7 +342,8 @@ struct Plan {
   bool lower;                             // products in bfloat16
   bool flat;                              // features are made without a stage
   bool in_blocks;                         // out and plain, not cut: they are moved by way of the scratch
-  index_t products, plain, transposed, features, staged, halves, plain_pairs, filter, moved, some, total;  // in the scratch
+  // in the scratch
+  index_t products, plain, transposed, features, staged, halves, plain_pairs, filter, moved, some, total;
 
   explicit Plan(const Task &task) : t(task) {
     lower = PAIRS && (t.bfloat16 & 1);
@@ -395,8 +395,8 @@ struct Segments {
   }
 };
 
-// The cache lines of some rows of maps, asked for a few at a time while products keep the processor busy. Of what
-// comes next nothing is known to it otherwise: planes are too short for it to guess.
+// The cache lines of some rows of maps, asked for a few at a time while products keep the processor busy: rows of
+// a plane are too short for it to guess what comes next.
 struct Lines {
   Segments s;
   const char *const map;
@@ -971,8 +971,8 @@ template <int N> INLINE VEC over_positions(Sixteen *sum) {
 // c[k][n] += sum_x f[k][x] z[x][n], for ROWS values of k and N of n, of which `some` holds the first positions.
 // Not inlined, or the permutations take up registers that the sums want.
 template <int N, int ROWS, bool LOWER>
-__attribute__((noinline)) void narrow_tile(const float *f, index_t stride, const float *some, index_t interleaved, const float *z,
-                        index_t columns, index_t positions, float *c) {
+__attribute__((noinline)) void narrow_tile(const float *f, index_t stride, const float *some, index_t interleaved,
+                                           const float *z, index_t columns, index_t positions, float *c) {
   Sixteen sum[ROWS][2] = {};
   for (index_t x = 0; x < interleaved; x += 32 / N, some += 32) {
     const Sixteen first = load<16>(some), second = load<16>(some + 16);
@@ -1129,7 +1129,7 @@ INLINE index_t product_calls(const Plan &p) {
   return ceil_div(p.positions, WIDE * LANES) * ceil_div(p.t.other * ORDER, TILE);
 }
 
-// What is staged next: rows of some fields from this one on.
+// What is read next: rows of some fields from this one on.
 Lines input_lines(const Plan &p, index_t row, index_t end, index_t field) {
   const Task &t = p.t;
   Lines lines(t, row, end, t.patched, t.bfloat16 & 1, t.height, t.width, t.in * t.planes);
