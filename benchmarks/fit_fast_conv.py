@@ -25,8 +25,9 @@ from eqgan.nn.fourier import choice
 
 # of the other way's time; what lifting by the bank costs beside the convolution is in no term of its model
 MARGINS = {
-    **dict.fromkeys(("regular", "quotient", "transposed", "whole"), dict.fromkeys(choice.KINDS, 0.80)),
-    "strided": {**dict.fromkeys(choice.KINDS, 0.80), "eval_bf16": 0.70},
+    **dict.fromkeys(("regular", "quotient", "whole"), dict.fromkeys(choice.KINDS, 0.80)),
+    "strided": {**dict.fromkeys(choice.KINDS, 0.90), "eval_bf16": 0.80},
+    "transposed": dict.fromkeys(choice.KINDS, 0.90),
     "lifting": {**dict.fromkeys(choice.LIFTING_KINDS, 0.80), "training": 0.90},
     "strided_lifting": {**dict.fromkeys(choice.LIFTING_KINDS, 0.80), "training": 0.90, "training_bf16": 0.90},
 }
